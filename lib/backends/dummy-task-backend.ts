@@ -1,0 +1,48 @@
+/** DummyTaskBackend: runs nothing and remembers what was enqueued, for users' tests: `backend.results`, `clear()`. */
+import { systemClock } from '../clock.ts'
+import { TaskNotFoundError } from '../errors.ts'
+import { silentLogger } from '../logger.ts'
+import { checkOptions } from '../options.ts'
+import { newStoredRecord } from '../storage/storage.ts'
+import type { NewRecord, StoredRecord } from '../storage/storage.ts'
+import { TaskBackend } from '../task-backend.ts'
+import { TaskResult, unchanging } from '../task-result.ts'
+import type { AnyTask } from '../task.ts'
+import { PLAIN_BACKEND_OPTIONS } from './immediate-task-backend.ts'
+import type { PlainBackendOptions } from './immediate-task-backend.ts'
+
+export class DummyTaskBackend extends TaskBackend {
+  readonly supportsRunAfter = true
+  /** What was enqueued, in order; all of it READY. */
+  readonly results: TaskResult[] = []
+
+  constructor(options: PlainBackendOptions = {}) {
+    const checked = checkOptions('options', PLAIN_BACKEND_OPTIONS, options)
+    super({ alias: checked.alias, queues: checked.queues, logger: checked.logger ?? silentLogger })
+  }
+
+  clear(): void {
+    this.results.length = 0
+  }
+
+  override getResult(id: string): Promise<TaskResult> {
+    const result = this.results.find((known) => known.id === id)
+    return result ? Promise.resolve(result) : Promise.reject(new TaskNotFoundError(id, `backend "${this.alias}"`))
+  }
+
+  override result(record: StoredRecord): TaskResult {
+    return new TaskResult(unchanging(this.alias, record), record)
+  }
+
+  protected override store(_task: AnyTask, records: readonly NewRecord[]): Promise<TaskResult[]> {
+    const results = records.map((record) => {
+      const stored = newStoredRecord(record, systemClock.now())
+      this.results.push(this.result(stored))
+      // A copy of its own: whatever the caller does with it, `results` stays as it was.
+      const copy = this.result(stored)
+      this.emit('taskEnqueued', copy)
+      return copy
+    })
+    return Promise.resolve(results)
+  }
+}

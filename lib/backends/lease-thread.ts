@@ -1,0 +1,32 @@
+/**
+ * The thread that renews leases: a LeaseKeeper with a connection of its own, away from the event loop that runs user code.
+ * A task that blocks that loop for many lease times keeps its lease; a process that is frozen loses it, thread and all.
+ * Runs in a worker thread only; main's side of it is threaded-leases.ts.
+ */
+import { parentPort, workerData } from 'node:worker_threads'
+import { systemClock } from '../clock.ts'
+import { LeaseKeeper } from '../lease-keeper.ts'
+import { RedisStorage } from '../storage/redis/redis-storage.ts'
+import type { FromLeaseThread, LeaseThreadData, ToLeaseThread } from './threaded-leases.ts'
+
+const { server, keyPrefix, alias, consumerGroup, consumer, leaseMs } = workerData as LeaseThreadData
+const say = (message: FromLeaseThread): void => parentPort?.postMessage(message)
+const log =
+  (level: 'debug' | 'info' | 'warn' | 'error') =>
+  (facts: object, message: string): void => {
+    const { error, ...rest } = facts as { error?: unknown }
+    say({ log: level, facts: { ...rest, ...(error instanceof Error && { reason: error.message }) }, message })
+  }
+const logger = { debug: log('debug'), info: log('info'), warn: log('warn'), error: log('error') }
+
+const storage = new RedisStorage({ server, keyPrefix, alias, consumerGroup, logger })
+const renewer = { leaseMs, renew: (leases: Parameters<typeof storage.renew>[2]) => storage.renew(consumer, leaseMs, leases) }
+const keeper = new LeaseKeeper(renewer, systemClock, logger)
+
+parentPort?.on('message', ({ hold, release, stop }: ToLeaseThread) => {
+  keeper.release(release)
+  keeper.hold(hold.map((each) => ({ ...each, lose: () => say({ lost: each.lease }) })))
+  if (!stop) return
+  void keeper.stop()
+  void storage.close().then(() => parentPort?.close())
+})

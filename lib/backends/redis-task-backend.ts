@@ -1,0 +1,130 @@
+/** RedisTaskBackend: records, streams and index on Redis or Valkey. Checks its options, makes its storage, nothing else. */
+import { silentLogger } from '../logger.ts'
+import type { Logger } from '../logger.ts'
+import { anything, checkOptions, flag, integer, listOf, NAME_PATTERN, text } from '../options.ts'
+import type { Leases } from '../lease-keeper.ts'
+import { driverOptions } from '../storage/redis/redis-client.ts'
+import type { RedisClientLike } from '../storage/redis/redis-client.ts'
+import { RedisStorage } from '../storage/redis/redis-storage.ts'
+import type { StreamQueue } from '../stream-queue.ts'
+import { StorageTaskBackend } from './storage-task-backend.ts'
+import { ThreadedLeases } from './threaded-leases.ts'
+import type { LeaseThreadData } from './threaded-leases.ts'
+
+/** The seed of all: where the server is when nothing says otherwise. */
+const DEFAULT_URL = 'redis://localhost:6379/0'
+const WEEK_SECONDS = 604_800
+const YEARS_SECONDS = 10 * 365 * 86_400
+
+export const isLogger = (value: unknown): value is Logger =>
+  typeof value === 'object' &&
+  value !== null &&
+  ['debug', 'info', 'warn', 'error'].every((name) => typeof value[name as keyof typeof value] === 'function')
+
+/** Options that every backend with a storage has. */
+export const STORAGE_BACKEND_OPTIONS = Object.freeze({
+  alias: text({ pattern: NAME_PATTERN, default: 'default', description: 'name of the backend' }),
+  queues: listOf(text({ pattern: NAME_PATTERN, description: 'a queue name' }), {
+    description: 'allowed queues; left out = only default, [] = any',
+  }),
+  resultTtlSeconds: integer({ min: 0, max: YEARS_SECONDS, default: WEEK_SECONDS, description: 'how long results are kept' }),
+  completedTaskTtlSeconds: integer({
+    min: 0,
+    max: YEARS_SECONDS,
+    description: 'how long finished records are kept; resultTtlSeconds when left out',
+  }),
+  claimTimeoutSeconds: integer({
+    min: 1,
+    max: 86_400,
+    default: 300,
+    description: 'lease of an attempt, renewed every 0.3 of it',
+  }),
+  blockTimeoutMs: integer({ min: 10, max: 5_000, default: 5_000, description: 'how long one blocking read waits' }),
+  logger: anything({ shape: 'a logger with debug, info, warn and error', is: isLogger, description: 'where it logs' }),
+})
+
+export const REDIS_BACKEND_OPTIONS = Object.freeze({
+  ...STORAGE_BACKEND_OPTIONS,
+  redisUrl: text({
+    pattern: /^(rediss?|valkeys?|unix):\/\/\S*$/,
+    maxLength: 2_000,
+    shape: 'a redis://, rediss://, valkey://, valkeys:// or unix:// URL',
+    description: `where the server is; ${DEFAULT_URL} when left out`,
+  }),
+  redisHost: text({ maxLength: 255, description: 'host, instead of an URL' }),
+  redisPort: integer({ min: 1, max: 65_535, description: 'port' }),
+  redisDb: integer({ min: 0, max: 65_535, description: 'database number' }),
+  redisUsername: text({ maxLength: 500, description: 'ACL user' }),
+  redisPassword: text({ maxLength: 5_000, description: 'password' }),
+  redisSsl: flag({ description: 'TLS' }),
+  client: anything({
+    shape: 'a client of ioredis or iovalkey',
+    is: (value): value is RedisClientLike =>
+      (typeof value === 'object' || typeof value === 'function') && value !== null && 'duplicate' in value,
+    description: "the caller's client: it is duplicated, never used or closed",
+  }),
+  keyPrefix: text({
+    pattern: /^[A-Za-z0-9_.-]{1,64}$/,
+    default: 'express_tasks',
+    description: 'first part of every key',
+  }),
+  consumerGroup: text({
+    pattern: /^[A-Za-z0-9_.:-]{1,128}$/,
+    default: 'express_tasks_workers',
+    description: 'consumer group of the streams',
+  }),
+})
+
+export interface StorageBackendOptions {
+  readonly alias?: string
+  readonly queues?: readonly string[] | undefined
+  readonly resultTtlSeconds?: number | undefined
+  readonly completedTaskTtlSeconds?: number | undefined
+  readonly claimTimeoutSeconds?: number | undefined
+  readonly blockTimeoutMs?: number | undefined
+  readonly logger?: Logger | undefined
+}
+
+export interface RedisBackendOptions extends StorageBackendOptions {
+  readonly redisUrl?: string | undefined
+  readonly redisHost?: string | undefined
+  readonly redisPort?: number | undefined
+  readonly redisDb?: number | undefined
+  readonly redisUsername?: string | undefined
+  readonly redisPassword?: string | undefined
+  readonly redisSsl?: boolean | undefined
+  readonly client?: RedisClientLike | undefined
+  readonly keyPrefix?: string | undefined
+  readonly consumerGroup?: string | undefined
+}
+
+export class RedisTaskBackend extends StorageTaskBackend {
+  readonly #storage: RedisStorage
+  readonly #thread: Pick<LeaseThreadData, 'keyPrefix' | 'alias' | 'consumerGroup'>
+
+  /** @throws TaskOptionError an option is unknown or out of range. Nothing is connected before the first use. */
+  constructor(options: RedisBackendOptions = {}) {
+    const checked = checkOptions('options', REDIS_BACKEND_OPTIONS, options)
+    const logger = checked.logger ?? silentLogger
+    const { client, keyPrefix, alias, consumerGroup } = checked
+    const server = client
+      ? { client }
+      : driverOptions(checked.redisHost === undefined ? { redisUrl: DEFAULT_URL, ...checked } : checked)
+    const storage = new RedisStorage({ server, keyPrefix, alias, consumerGroup, logger })
+    super({ alias, queues: checked.queues, logger }, storage, {
+      claimTimeoutSeconds: checked.claimTimeoutSeconds,
+      blockTimeoutMs: checked.blockTimeoutMs,
+      completedTaskTtlSeconds: checked.completedTaskTtlSeconds ?? checked.resultTtlSeconds,
+    })
+    this.#storage = storage
+    this.#thread = { keyPrefix, alias, consumerGroup }
+  }
+
+  /** Renewed by a thread with a connection of its own, so that a task that blocks this event loop keeps its lease. */
+  override openLeases(queue: StreamQueue): Leases {
+    const { server } = this.#storage
+    if (!server) return super.openLeases(queue)
+    const { consumer, leaseMs } = queue
+    return new ThreadedLeases({ ...this.#thread, server, consumer, leaseMs }, this.logger)
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * StorageTaskBackend: a backend whose records are kept in a storage; base of the Redis and the memory backend.
+ * Puts storage, records, queue and leases together; decides nothing that the storage decides.
+ */
+import { systemClock } from '../clock.ts'
+import { runDelivery } from '../delivery-run.ts'
+import { TaskNotFoundError, TaskRecordDamagedError } from '../errors.ts'
+import { LeaseKeeper } from '../lease-keeper.ts'
+import type { Leases } from '../lease-keeper.ts'
+import { normalizeRecordId } from '../options.ts'
+import { isDamaged, newStoredRecord } from '../storage/storage.ts'
+import type { NewRecord, Storage } from '../storage/storage.ts'
+import { StreamQueue } from '../stream-queue.ts'
+import type { StreamQueueOptions } from '../stream-queue.ts'
+import { TaskBackend } from '../task-backend.ts'
+import type { BackendLimits, BackendSettings } from '../task-backend.ts'
+import { TaskRecords } from '../task-record.ts'
+import type { TaskResult } from '../task-result.ts'
+import type { AnyTask } from '../task.ts'
+
+export abstract class StorageTaskBackend extends TaskBackend {
+  readonly supportsRunAfter = true
+  readonly #storage: Storage
+  readonly #limits: BackendLimits
+  readonly #records: TaskRecords
+  #queue: StreamQueue | undefined
+  #leases: Leases | undefined
+
+  constructor(settings: BackendSettings, storage: Storage, limits: BackendLimits) {
+    super(settings)
+    this.#storage = storage
+    this.#limits = Object.freeze({ ...limits })
+    this.#records = new TaskRecords(this)
+  }
+
+  override get storage(): Storage {
+    return this.#storage
+  }
+
+  override get limits(): BackendLimits {
+    return this.#limits
+  }
+
+  override get records(): TaskRecords {
+    return this.#records
+  }
+
+  /** This process's own consumer, made at its first use. */
+  override get queue(): StreamQueue {
+    return (this.#queue ??= this.openQueue())
+  }
+
+  override get leases(): Leases {
+    return (this.#leases ??= this.openLeases(this.queue))
+  }
+
+  override openQueue(options: Partial<StreamQueueOptions> = {}): StreamQueue {
+    return new StreamQueue(this.#storage, { leaseMs: this.#limits.claimTimeoutSeconds * 1_000, ...options })
+  }
+
+  override openLeases(queue: StreamQueue): Leases {
+    return new LeaseKeeper(queue, systemClock, this.logger)
+  }
+
+  /**
+   * Runs a record here and now, whatever its place in the queue.
+   *
+   * @returns null when its state does not allow it.
+   * @throws TaskNotFoundError no record has that id.
+   */
+  override async runById(id: string, options: { allowRetry?: boolean; workerId?: string } = {}): Promise<TaskResult | null> {
+    const normal = normalizeRecordId(id)
+    if (normal === undefined) throw new TaskNotFoundError(id, `backend "${this.alias}"`)
+    const queue = options.workerId === undefined ? this.queue : this.openQueue({ workerId: options.workerId })
+    const leases = options.workerId === undefined ? this.leases : this.openLeases(queue)
+    const sentAtMs = systemClock.monotonicMs()
+    const delivery = await queue.runById(normal, options.allowRetry ?? false)
+    if (delivery === 'ABSENT') throw new TaskNotFoundError(id, `backend "${this.alias}"`)
+    if (delivery === 'BROKEN') throw new TaskRecordDamagedError(id, 'a key of another type, or missing fields')
+    if (typeof delivery === 'string') return null
+    return await runDelivery({ backend: this, queue, leases, delivery, sentAtMs })
+  }
+
+  protected override async store(_task: AnyTask, records: readonly NewRecord[]): Promise<TaskResult[]> {
+    const answers = await this.#storage.enqueue(records)
+    const known = records.filter((_, index) => answers[index]?.word === 'EXISTS').map(({ id }) => id)
+    const found = known.length > 0 ? await this.#storage.find(known) : []
+    const existing = new Map(known.map((id, index) => [id, found[index]]))
+    const results = records.map((record, index) => {
+      const answer = answers[index]
+      if (answer?.word === 'ENQUEUED') return this.result(newStoredRecord(record, answer.enqueuedAt))
+      const stored = existing.get(record.id)
+      if (!stored) throw new TaskNotFoundError(record.id, `backend "${this.alias}"`)
+      if (isDamaged(stored)) throw new TaskRecordDamagedError(record.id, stored.damage)
+      return this.result(stored)
+    })
+    if (this.hasListeners('taskEnqueued')) {
+      results.forEach((result, index) => {
+        if (answers[index]?.word === 'ENQUEUED') this.emit('taskEnqueued', result)
+      })
+    }
+    return results
+  }
+
+  override async close(): Promise<void> {
+    await this.#leases?.stop()
+    await super.close()
+    await this.#storage.close()
+  }
+}

@@ -1,0 +1,109 @@
+/**
+ * ThreadedLeases: main's side of the thread that renews leases (lease-thread.ts). Starts it at the first lease, tells it what
+ * to keep, hears what was lost, and starts another when it dies. Renews nothing itself.
+ */
+import { existsSync } from 'node:fs'
+import { Worker } from 'node:worker_threads'
+import { TaskLeaseLostError } from '../errors.ts'
+import type { HeldLease, Leases } from '../lease-keeper.ts'
+import type { Logger } from '../logger.ts'
+import type { Lease } from '../storage/storage.ts'
+import type { ServerSettings } from '../storage/redis/redis-client.ts'
+
+export interface LeaseThreadData {
+  readonly server: ServerSettings
+  readonly keyPrefix: string
+  readonly alias: string
+  readonly consumerGroup: string
+  readonly consumer: string
+  readonly leaseMs: number
+}
+
+export interface ToLeaseThread {
+  readonly hold: readonly Omit<HeldLease, 'lose'>[]
+  readonly release: readonly Lease[]
+  readonly stop: boolean
+}
+
+export type FromLeaseThread =
+  | { readonly lost: Lease }
+  | { readonly log: keyof Logger; readonly facts: object; readonly message: string }
+
+/** The built file also where this one runs as TypeScript: a thread starts without the loader of the thread that made it. */
+function threadFile(): URL {
+  const beside = new URL('./lease-thread.js', import.meta.url)
+  return existsSync(beside) ? beside : new URL('../../dist/backends/lease-thread.js', import.meta.url)
+}
+
+const keyOf = ({ id, token }: Lease): string => `${id} ${token}`
+
+export class ThreadedLeases implements Leases {
+  readonly #data: LeaseThreadData
+  readonly #logger: Logger
+  readonly #held = new Map<string, HeldLease>()
+  #released: Lease[] = []
+  #thread: Worker | undefined
+  #flushing: NodeJS.Immediate | undefined
+  #stopped = false
+
+  constructor(data: LeaseThreadData, logger: Logger) {
+    this.#data = data
+    this.#logger = logger
+  }
+
+  /** Told before a function is called: a function that blocks this loop cannot tell any more. */
+  hold(leases: readonly HeldLease[]): void {
+    for (const held of leases) this.#held.set(keyOf(held.lease), held)
+    this.#post(leases)
+  }
+
+  /** Told with the next message: a lease renewed once more after its settle only answers LOST. */
+  release(leases: readonly Lease[]): void {
+    for (const lease of leases) this.#held.delete(keyOf(lease))
+    this.#released.push(...leases)
+    this.#flushing ??= setImmediate(() => this.#post([]))
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true
+    clearImmediate(this.#flushing)
+    this.#held.clear()
+    const thread = this.#thread
+    if (!thread) return
+    this.#thread = undefined
+    const ended = new Promise<void>((resolve) => thread.once('exit', () => resolve()))
+    thread.postMessage({ hold: [], release: [], stop: true } satisfies ToLeaseThread)
+    await ended
+  }
+
+  #post(leases: readonly HeldLease[]): void {
+    clearImmediate(this.#flushing)
+    this.#flushing = undefined
+    const release = this.#released
+    this.#released = []
+    if (this.#stopped || (leases.length === 0 && !this.#thread)) return
+    const thread = (this.#thread ??= this.#start())
+    thread.postMessage({ hold: leases.map(withoutLose), release, stop: false } satisfies ToLeaseThread)
+  }
+
+  #start(): Worker {
+    const thread = new Worker(threadFile(), { workerData: this.#data, name: 'express-tasks-redis leases' })
+    thread.on('message', (message: FromLeaseThread) => this.#hear(message))
+    thread.on('error', (error) => this.#logger.error({ error }, 'the thread that renews leases failed; another is started'))
+    thread.once('exit', () => {
+      if (this.#thread !== thread) return
+      this.#thread = undefined
+      if (!this.#stopped && this.#held.size > 0) this.#post([...this.#held.values()])
+    })
+    return thread
+  }
+
+  #hear(message: FromLeaseThread): void {
+    if ('lost' in message) this.#held.get(keyOf(message.lost))?.lose(new TaskLeaseLostError(message.lost.id))
+    else this.#logger[message.log](message.facts, message.message)
+  }
+}
+
+function withoutLose({ lease, sentAtMs, timeoutMs }: HeldLease): Omit<HeldLease, 'lose'> {
+  return { lease, sentAtMs, timeoutMs }
+}

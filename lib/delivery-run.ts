@@ -1,0 +1,83 @@
+/**
+ * Runs one delivery to its settled end: for callers that run one at a time (the executor, record.run(), a web process).
+ * The worker does the same in batches. Steps: known task or hand back, hold the lease, run, settle until the answer is known.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Attempt } from './attempt.ts'
+import type { Ending } from './attempt.ts'
+import { systemClock } from './clock.ts'
+import { StorageUnavailableError } from './errors.ts'
+import type { TaskLeaseLostError } from './errors.ts'
+import type { Leases } from './lease-keeper.ts'
+import type { Delivery, SettleWord, Settlement, Storage } from './storage/storage.ts'
+import type { StreamQueue } from './stream-queue.ts'
+import type { TaskBackend } from './task-backend.ts'
+import { taskRegistry } from './task-registry.ts'
+import type { TaskResult } from './task-result.ts'
+
+/** Between two tries of a settle whose answer never came. */
+const FIRST_PAUSE_MS = 100
+const LAST_PAUSE_MS = 5_000
+
+export interface DeliveryRun {
+  readonly backend: TaskBackend
+  readonly queue: StreamQueue
+  readonly leases: Leases
+  readonly delivery: Delivery
+  /** The monotonic time before the request that began it was sent. */
+  readonly sentAtMs: number
+}
+
+/** The record as it is after the run; null when no task of this process has its name (it was handed back). */
+export async function runDelivery({ backend, queue, leases, delivery, sentAtMs }: DeliveryRun): Promise<TaskResult | null> {
+  const { lease, record } = delivery
+  const task = taskRegistry.find(record.name)
+  if (!task) {
+    const facts = { code: 'ERR_TASKS_NOT_REGISTERED', id: record.id, name: record.name }
+    backend.logger.warn(facts, 'no task of that name is known here; it is handed back')
+    await queue.requeue([lease], { delay: 'growing' })
+    return null
+  }
+  const attempt = new Attempt(backend, delivery, task, systemClock)
+  let closing = false
+  const lose = (reason: TaskLeaseLostError): void => {
+    // Once the settle is sent its answer alone counts.
+    if (!closing) attempt.lose(reason)
+  }
+  leases.hold([{ lease, sentAtMs, timeoutMs: task.timeoutMs, lose }])
+  try {
+    if (backend.hasListeners('taskStarted')) backend.emit('taskStarted', backend.result(record))
+    const ending = await attempt.run()
+    closing = true
+    const word = await finish(queue, ending)
+    const result = await backend.getResult(record.id)
+    if (word === 'SETTLED' && result.isFinished) backend.emit('taskFinished', result)
+    return result
+  } finally {
+    leases.release([lease])
+  }
+}
+
+async function finish(queue: StreamQueue, ending: Ending): Promise<SettleWord | 'REQUEUED'> {
+  if ('settle' in ending) {
+    const [word = 'LOST'] = await settleUntilKnown(queue, [ending.settle])
+    return word
+  }
+  const [word = 'LOST'] = await queue.requeue([ending.requeue])
+  return word
+}
+
+/** An outcome whose answer is unknown is sent again: it may be written already, and the answer says so. */
+export async function settleUntilKnown(
+  queue: Pick<Storage, 'settle'>,
+  items: readonly Settlement[],
+): Promise<readonly SettleWord[]> {
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LAST_PAUSE_MS)) {
+    try {
+      return await queue.settle(items)
+    } catch (error) {
+      if (!(error instanceof StorageUnavailableError)) throw error
+      await sleep(pauseMs * (0.75 + Math.random() / 2))
+    }
+  }
+}

@@ -1,0 +1,326 @@
+/**
+ * executor: runs tasks where no worker is (a scheduler's request, a script), and asks about them. Same verbs as the worker's
+ * life, one at a time. In a web process without workers nobody else would, so these verbs promote and take over first.
+ */
+import { systemClock } from './clock.ts'
+import { runDelivery } from './delivery-run.ts'
+import { TaskNotFoundError, TaskOptionError } from './errors.ts'
+import { lookAfter, purgeFinished } from './maintenance.ts'
+import { anything, checkOptions, flag, integer, listOf, NAME_PATTERN, normalizeRecordId, oneOf, text } from './options.ts'
+import type { RecordFilter } from './record-query.ts'
+import type { Delivery } from './storage/storage.ts'
+import type { StreamQueue } from './stream-queue.ts'
+import { taskBackends } from './task-backends.ts'
+import type { TaskBackend } from './task-backend.ts'
+import type { TaskRecord } from './task-record.ts'
+import type { TaskResult } from './task-result.ts'
+import { FINAL_STATUSES, TASK_STATUSES } from './task-status.ts'
+import type { FinalStatus, TaskStatus } from './task-status.ts'
+
+/** What a worker id may be: it stands in lists joined by spaces. */
+export const WORKER_ID_PATTERN = /^[A-Za-z0-9_:.@-]{1,128}$/
+const DAY_MS = 86_400_000
+const MAX_DAYS = 36_500
+
+const name = (description: string): ReturnType<typeof text> => text({ pattern: NAME_PATTERN, description })
+const BACKEND = Object.freeze({
+  backendName: text({ pattern: NAME_PATTERN, default: 'default', description: 'alias of the backend' }),
+})
+const QUEUE = Object.freeze({ ...BACKEND, queueName: name('only this queue; all when left out') })
+const RUN = Object.freeze({
+  ...QUEUE,
+  workerId: text({ pattern: WORKER_ID_PATTERN, description: 'shown in workerIds' }),
+})
+
+/** Every option of the executor's verbs; the router's fields are these rows too. */
+export const EXECUTOR_OPTIONS = Object.freeze({
+  processOneTask: RUN,
+  processTasks: Object.freeze({
+    ...RUN,
+    maxTasks: integer({ min: 0, max: 1_000_000, default: 0, description: 'stop after so many; 0 = no limit' }),
+    signal: anything({
+      shape: 'an AbortSignal',
+      is: (value): value is AbortSignal => value instanceof AbortSignal,
+      description: 'start no further task once it aborts',
+    }),
+  }),
+  runTaskById: Object.freeze({
+    ...BACKEND,
+    workerId: RUN.workerId,
+    allowRetry: flag({ default: false, description: 'run a FAILED record again' }),
+  }),
+  purgeCompletedTasks: Object.freeze({
+    ...BACKEND,
+    days: integer({ min: 0, max: MAX_DAYS, default: 7, description: 'finished at least so many days ago' }),
+    statuses: listOf(oneOf(FINAL_STATUSES, { description: 'SUCCESSFUL or FAILED' }), {
+      default: FINAL_STATUSES,
+      description: 'only these states',
+    }),
+    batchSize: integer({ min: 1, max: 100_000, default: 1_000, description: 'records between two pauses' }),
+    dryRun: flag({ default: false, description: 'count only' }),
+  }),
+  claimStaleTasks: Object.freeze({
+    ...QUEUE,
+    claimTimeoutSeconds: integer({
+      min: 0,
+      max: 86_400,
+      description: "deliveries idle for less are left alone; the backend's own when left out",
+    }),
+  }),
+  getTasks: Object.freeze({
+    ...QUEUE,
+    status: oneOf(TASK_STATUSES, { description: 'only this state' }),
+    offset: integer({ min: 0, max: 100_000, default: 0, description: 'records to pass over' }),
+    limit: integer({ min: 1, max: 1_000, default: 100, description: 'records at most' }),
+  }),
+  queue: QUEUE,
+  backend: BACKEND,
+})
+
+export interface BackendChoice {
+  /** `default` when left out. */
+  readonly backendName?: string | undefined
+}
+
+export interface QueueChoice extends BackendChoice {
+  /** All queues when left out. */
+  readonly queueName?: string | undefined
+}
+
+export interface RunChoice extends QueueChoice {
+  readonly workerId?: string | undefined
+}
+
+export interface QueueStats {
+  /** READY and due. */
+  readonly pendingCount: number
+  readonly runningCount: number
+  readonly successfulCount: number
+  readonly failedCount: number
+  /** READY, but not yet due. */
+  readonly delayedCount: number
+}
+
+async function queuesOf(queue: StreamQueue, queueName: string | undefined): Promise<readonly string[]> {
+  return queueName === undefined ? await queue.queueNames() : [queueName]
+}
+
+/** One delivery that is due, what dead workers left first; undefined when there is none. */
+async function takeOne(
+  backend: TaskBackend,
+  queue: StreamQueue,
+  queueName: string | undefined,
+): Promise<Delivery | undefined> {
+  const queueNames = await queuesOf(queue, queueName)
+  const [orphan] = await lookAfter(backend, queue, 1, queueNames, systemClock.monotonicMs())
+  if (orphan) return orphan
+  for (let looked = 0; looked < Math.max(queueNames.length, 1); ) {
+    const { begun, passed } = await queue.take(1, { queueNames })
+    if (begun[0]) return begun[0]
+    // Only entries that belong to others: there may be more behind them.
+    if (passed === 0) looked += 20
+  }
+  return undefined
+}
+
+/** Runs deliveries until `next` has none; answers how each ended. Those handed back (unknown here) are left out. */
+async function runEach(
+  backend: TaskBackend,
+  queue: StreamQueue,
+  limit: number,
+  next: () => Promise<Delivery | undefined>,
+): Promise<TaskResult[]> {
+  const leases = queue === backend.queue ? backend.leases : backend.openLeases(queue)
+  const results: TaskResult[] = []
+  while (results.length < limit) {
+    const sentAtMs = systemClock.monotonicMs()
+    const delivery = await next()
+    if (!delivery) break
+    const result = await runDelivery({ backend, queue, leases, delivery, sentAtMs })
+    if (result) results.push(result)
+  }
+  return results
+}
+
+function queueFor(backend: TaskBackend, workerId: string | undefined): StreamQueue {
+  return workerId === undefined ? backend.queue : backend.openQueue({ workerId })
+}
+
+export const executor = {
+  /** Runs the next task that is due. @returns its result; null when none was due. */
+  async processOneTask(options: RunChoice = {}): Promise<TaskResult | null> {
+    const [result] = await executor.processTasks({ ...options, maxTasks: 1 })
+    return result ?? null
+  },
+
+  /** Runs due tasks one after the other until none is left, `maxTasks` have run, or `signal` aborts. */
+  async processTasks(
+    options: RunChoice & { readonly maxTasks?: number; readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<TaskResult[]> {
+    const checked = checkOptions('options', EXECUTOR_OPTIONS.processTasks, options)
+    const backend = taskBackends.get(checked.backendName)
+    const queue = queueFor(backend, checked.workerId)
+    const limit = checked.maxTasks === 0 ? Infinity : checked.maxTasks
+    const next = (): Promise<Delivery | undefined> =>
+      checked.signal?.aborted ? Promise.resolve(undefined) : takeOne(backend, queue, checked.queueName)
+    return await runEach(backend, queue, limit, next)
+  },
+
+  /**
+   * Runs one record here and now, whatever its place in the queue.
+   *
+   * @returns null when it is RUNNING or SUCCESSFUL, or FAILED without `allowRetry`.
+   * @throws TaskNotFoundError no record has that id.
+   */
+  async runTaskById(
+    id: string,
+    options: BackendChoice & { readonly workerId?: string | undefined; readonly allowRetry?: boolean } = {},
+  ): Promise<TaskResult | null> {
+    const checked = checkOptions('options', EXECUTOR_OPTIONS.runTaskById, options)
+    const { allowRetry, workerId } = checked
+    return await taskBackends
+      .get(checked.backendName)
+      .runById(id, { allowRetry, ...(workerId !== undefined && { workerId }) })
+  },
+
+  /** READY and due: what a worker could take now. */
+  async getPendingTaskCount(options: QueueChoice = {}): Promise<number> {
+    return (await executor.getQueueStats(options)).pendingCount
+  },
+
+  /** Deletes finished records that ended at least `days` ago. @returns how many; with `dryRun` how many would go. */
+  async purgeCompletedTasks(
+    options: BackendChoice & {
+      readonly days?: number
+      readonly statuses?: readonly FinalStatus[]
+      readonly batchSize?: number
+      readonly dryRun?: boolean
+    } = {},
+  ): Promise<number> {
+    const checked = checkOptions('options', EXECUTOR_OPTIONS.purgeCompletedTasks, options)
+    const { days, statuses, batchSize, dryRun } = checked
+    const { storage } = taskBackends.get(checked.backendName)
+    const answer = await purgeFinished(storage, { finishedForMs: days * DAY_MS, statuses, batchSize, dryRun })
+    return dryRun ? answer.matched : answer.deleted
+  },
+
+  /**
+   * Takes over what dead workers left, and runs it. A live lease is never taken, whatever `claimTimeoutSeconds` says.
+   *
+   * @returns how many were taken over.
+   */
+  async claimStaleTasks(options: QueueChoice & { readonly claimTimeoutSeconds?: number } = {}): Promise<number> {
+    const checked = checkOptions('options', EXECUTOR_OPTIONS.claimStaleTasks, options)
+    const backend = taskBackends.get(checked.backendName)
+    const { queue } = backend
+    const queueNames = await queuesOf(queue, checked.queueName)
+    const idleMs = (checked.claimTimeoutSeconds ?? backend.limits.claimTimeoutSeconds) * 1_000
+    await queue.promote(queueNames)
+    let claimed = 0
+    let done = false
+    const next = async (): Promise<Delivery | undefined> => {
+      while (!done) {
+        const answer = await queue.reclaim(1, { queueNames, idleMs })
+        done = answer.done
+        claimed += answer.begun.length + answer.crashed.length
+        if (answer.begun[0]) return answer.begun[0]
+      }
+      return undefined
+    }
+    await runEach(backend, queue, Infinity, next)
+    return claimed
+  },
+
+  /** Records, newest first, and how many there are in all. */
+  async getTasks(
+    options: QueueChoice & { readonly status?: TaskStatus; readonly offset?: number; readonly limit?: number } = {},
+  ): Promise<{ tasks: TaskRecord[]; total: number }> {
+    const { backendName, queueName, status, offset, limit } = checkOptions('options', EXECUTOR_OPTIONS.getTasks, options)
+    const filter: RecordFilter = { ...(queueName !== undefined && { queueName }), ...(status && { status }) }
+    const query = taskBackends.get(backendName).records.filter(filter)
+    const total = await query.count()
+    const tasks: TaskRecord[] = []
+    let left = offset
+    let after: string | null = null
+    do {
+      const page: Awaited<ReturnType<typeof query.page>> = await query.page({ size: Math.min(1_000, left + limit), after })
+      tasks.push(...page.records.slice(left).slice(0, limit - tasks.length))
+      left = Math.max(0, left - page.records.length)
+      after = page.next
+    } while (after !== null && tasks.length < limit)
+    return { tasks, total }
+  },
+
+  /** @throws TaskNotFoundError no record has that id. */
+  async getTaskById(id: string, options: BackendChoice = {}): Promise<TaskRecord> {
+    return await recordsOf(options).find(id)
+  },
+
+  /** @returns false when there was none. @throws TaskStateError it is RUNNING. */
+  async deleteTask(id: string, options: BackendChoice = {}): Promise<boolean> {
+    try {
+      const record = await recordsOf(options).find(id)
+      await record.delete()
+      return true
+    } catch (error) {
+      if (error instanceof TaskNotFoundError) return false
+      throw error
+    }
+  },
+
+  /** Deletes those of them that are not RUNNING. @returns how many went. */
+  async deleteTasks(ids: readonly string[], options: BackendChoice = {}): Promise<number> {
+    if (!Array.isArray(ids) || ids.some((id) => typeof id !== 'string')) {
+      throw new TaskOptionError('ids', 'a list of record ids', ids, 'pass an array of strings')
+    }
+    const { storage } = taskBackends.get(checkOptions('options', BACKEND, options).backendName)
+    // What cannot be an id is no record's, and never reaches the storage.
+    const normal = ids.flatMap((id) => normalizeRecordId(id) ?? [])
+    let deleted = 0
+    for (let start = 0; start < normal.length; start += 100) {
+      const words = await storage.delete(normal.slice(start, start + 100))
+      deleted += words.filter((word) => word === 'DELETED').length
+    }
+    return deleted
+  },
+
+  /** FAILED -> READY. @returns false when it is in another state. @throws TaskNotFoundError no record has that id. */
+  async resetTaskForRetry(id: string, options: BackendChoice = {}): Promise<boolean> {
+    const record = await recordsOf(options).find(id)
+    if (record.status !== 'FAILED') return false
+    await record.retry()
+    return true
+  },
+
+  /** Exact counts by status. */
+  async getTaskCounts(options: QueueChoice = {}): Promise<Record<TaskStatus, number>> {
+    const { backendName, queueName } = checkOptions('options', EXECUTOR_OPTIONS.queue, options)
+    const query = taskBackends.get(backendName).records.filter(queueName === undefined ? {} : { queueName })
+    return (await query.countBy('status')) as Record<TaskStatus, number>
+  },
+
+  async getQueueStats(options: QueueChoice = {}): Promise<QueueStats> {
+    const { backendName, queueName } = checkOptions('options', EXECUTOR_OPTIONS.queue, options)
+    const backend = taskBackends.get(backendName)
+    const [counts, depths] = await Promise.all([
+      executor.getTaskCounts(options),
+      queuesOf(backend.queue, queueName).then((names) => backend.queue.depth(names)),
+    ])
+    const delayedCount = Math.min(
+      counts.READY,
+      depths.reduce((total, { delayed }) => total + delayed, 0),
+    )
+    return {
+      pendingCount: counts.READY - delayedCount,
+      runningCount: counts.RUNNING,
+      successfulCount: counts.SUCCESSFUL,
+      failedCount: counts.FAILED,
+      delayedCount,
+    }
+  },
+}
+
+function recordsOf(options: BackendChoice): TaskBackend['records'] {
+  return taskBackends.get(checkOptions('options', BACKEND, options).backendName).records
+}
+

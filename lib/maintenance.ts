@@ -1,0 +1,84 @@
+/**
+ * What keeps a backend in order, as plain functions of it: purge of old finished records, promotion, take-over of what dead
+ * workers left. Runs by itself nowhere: workers call it by timer, a web process without workers before it takes a task.
+ */
+import { FINAL_STATUSES } from './task-status.ts'
+import type { FinalStatus } from './task-status.ts'
+import type { Delivery, Storage } from './storage/storage.ts'
+import type { StreamQueue } from './stream-queue.ts'
+import type { TaskBackend } from './task-backend.ts'
+
+/** What one purge script may look at; more would hold up the server's other clients. */
+const PURGE_STEP = 200
+
+export interface PurgeOptions {
+  /** Records that finished at least this long ago. */
+  readonly finishedForMs: number
+  readonly statuses?: readonly FinalStatus[]
+  /** Records between two reports of progress. */
+  readonly batchSize?: number
+  /** Count the same set, delete nothing. */
+  readonly dryRun?: boolean
+  readonly onProgress?: (progress: PurgeProgress) => void | Promise<void>
+  /** Ends the purge between two steps; what was deleted stays deleted. */
+  readonly signal?: AbortSignal
+}
+
+export interface PurgeProgress {
+  readonly matched: number
+  readonly deleted: number
+}
+
+/** Deletes old finished records, cell by cell from the oldest on; safe beside a second purge, and again after a stop. */
+export async function purgeFinished(storage: Storage, options: PurgeOptions): Promise<PurgeProgress> {
+  const { finishedForMs, statuses = FINAL_STATUSES, batchSize = 1_000, dryRun = false, onProgress, signal } = options
+  const { tasks } = await storage.catalog()
+  let matched = 0
+  let deleted = 0
+  let reported = 0
+  for (const task of tasks) {
+    for (const status of statuses) {
+      let position = ''
+      do {
+        if (signal?.aborted) return { matched, deleted }
+        const limit = Math.min(batchSize, PURGE_STEP)
+        const answer = await storage.purge({ cell: { ...task, status }, finishedForMs, limit, position, dryRun })
+        matched += answer.matched
+        deleted += answer.deleted
+        position = answer.next
+        if (matched - reported >= batchSize) {
+          reported = matched
+          await onProgress?.({ matched, deleted })
+        }
+      } while (position !== '')
+    }
+  }
+  if (matched > reported) await onProgress?.({ matched, deleted })
+  return { matched, deleted }
+}
+
+/** When a web process last looked after a backend: it must do so itself, but not with every task it takes. */
+const looked = new WeakMap<TaskBackend, { promotedAt: number; reclaimedAt: number }>()
+const PROMOTE_EVERY_MS = 1_000
+const RECLAIM_EVERY_MS = 60_000
+
+/** Promotes, and takes over up to `count` of what dead workers left, unless that was done a moment ago. */
+export async function lookAfter(
+  backend: TaskBackend,
+  queue: StreamQueue,
+  count: number,
+  queueNames: readonly string[] | undefined,
+  nowMs: number,
+): Promise<readonly Delivery[]> {
+  const last = looked.get(backend) ?? { promotedAt: -Infinity, reclaimedAt: -Infinity }
+  looked.set(backend, last)
+  if (nowMs - last.promotedAt >= PROMOTE_EVERY_MS) {
+    last.promotedAt = nowMs
+    await queue.promote(queueNames)
+  }
+  if (nowMs - last.reclaimedAt < RECLAIM_EVERY_MS) return []
+  const reclaimed = await queue.reclaim(count, queueNames && { queueNames })
+  // A pass that was cut short by `count` goes on with the next call.
+  if (reclaimed.done) last.reclaimedAt = nowMs
+  return reclaimed.begun
+}

@@ -1,0 +1,77 @@
+/**
+ * A record as memory storage keeps it: the public fields, open for change, and what tells a repeat from a stale call.
+ * Frozen copies go out, texts come in; nothing here knows of streams or indexes.
+ */
+import type { Claim, Delivery, NewRecord, StoredRecord } from '../storage.ts'
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] }
+
+/** The one form of a record inside memory storage. */
+export interface MemoryRecord extends Omit<Mutable<StoredRecord>, 'workerIds' | 'errors'> {
+  workerIds: string[]
+  errors: string[]
+  /** `settle <token>` or `requeue <token>`: how a repeat is told from a stale call. */
+  lastMove: string
+  /** The last request of a person that was carried out. */
+  requestId: string
+}
+
+export function newRecord({ id, name, queueName, priority, runAfter, args }: NewRecord, now: number): MemoryRecord {
+  return {
+    id,
+    name,
+    queueName,
+    priority,
+    status: 'READY',
+    args,
+    enqueuedAt: now,
+    runAfter,
+    startedAt: null,
+    lastAttemptedAt: null,
+    finishedAt: null,
+    attempts: 0,
+    workerIds: [],
+    errors: [],
+    returnValue: null,
+    crashes: 0,
+    handBacks: 0,
+    entryId: '',
+    leaseToken: '',
+    leaseUntil: null,
+    fence: 0,
+    lastMove: '',
+    requestId: '',
+  }
+}
+
+/** What callers get: a copy that no later move changes. */
+export function storedCopy(record: MemoryRecord): StoredRecord {
+  const { lastMove: _lastMove, requestId: _requestId, ...fields } = record
+  return Object.freeze({
+    ...fields,
+    workerIds: Object.freeze([...record.workerIds]),
+    errors: Object.freeze([...record.errors]),
+  })
+}
+
+export function deliveryOf(record: MemoryRecord): Delivery {
+  const { id, leaseToken: token, entryId } = record
+  return { lease: { id, token, entryId }, record: storedCopy(record) }
+}
+
+/** The token that a call makes of the attempt that runs now: the same call sent again yields the same. */
+export function tokenOf({ attempts }: MemoryRecord, { call }: Claim): string {
+  return `${attempts}:${call}`
+}
+
+/** True when the record runs under a token of the holder that calls, whichever of its calls it was. */
+export function isHeldBy({ leaseToken }: MemoryRecord, { call }: Claim): boolean {
+  const holder = /^\d+:(.*)\.\d+$/.exec(leaseToken)?.[1]
+  return holder !== undefined && holder === /^(.*)\.\d+$/.exec(call)?.[1]
+}
+
+/** An error with its time put behind the first brace: the text itself stays as the caller wrote it. */
+export function errorAt(now: number, error: string, attempt?: number): string {
+  const attemptText = attempt === undefined ? '' : `"attempt":${attempt},`
+  return `{"at":${now},${attemptText}${error.slice(1)}`
+}

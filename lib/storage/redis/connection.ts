@@ -1,0 +1,91 @@
+/**
+ * One connection of one role, opened at its first use and made anew when it stopped answering.
+ * Turns a driver's errors into ours; what it does not know it passes on unchanged.
+ */
+import { StorageFullError, StorageUnavailableError } from '../../errors.ts'
+import { redactUrl } from '../../logger.ts'
+import type { Logger } from '../../logger.ts'
+import type { ConnectionFactory, ConnectionRole, RedisConnection } from './redis-client.ts'
+
+/** What a server or a driver says while it cannot serve us, and what to do about it. Anything else is rethrown as it is. */
+const UNAVAILABLE: readonly (readonly [pattern: RegExp, cure: string])[] = [
+  [/Command timed out/, 'the server is slow, frozen or cut off; the outcome of the call is unknown'],
+  [/max retries per request|Connection is closed|Stream isn't writeable|ECONN|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT|EHOSTUNREACH/, 'check that the server runs and can be reached'],
+  [/closed before it answered|Connection is in subscriber mode/, 'the connection ended; the outcome of the call is unknown'],
+  [/NOAUTH|WRONGPASS|NOPERM|invalid password|without any password/, "check the user's name, password and ACL"],
+  [/READONLY|UNBLOCKED/, 'this server is a replica; give the address of the master'],
+  [/LOADING|MASTERDOWN|BUSY /, 'the server is starting or busy; try again in a moment'],
+  [/MISCONF/, 'the server cannot write its snapshot to disk; free some space'],
+  [/NOREPLICAS/, 'too few replicas are in reach for min-replicas-to-write'],
+  [/CLUSTERDOWN|TRYAGAIN|ClusterAllFailedError|Failed to refresh slots|All nodes failed/, 'the cluster is not whole; try again in a moment'],
+]
+
+/** The error of a driver as one of ours, where we know what it means. */
+export function storageError(error: unknown, action: string, address: string): unknown {
+  if (!(error instanceof Error)) return error
+  const text = `${error.name}: ${error.message}`
+  if (/\bOOM\b/.test(error.message)) return new StorageFullError(action, { cause: error })
+  const known = UNAVAILABLE.find(([pattern]) => pattern.test(text))
+  if (!known) return error
+  return new StorageUnavailableError(action, `${redactUrl(error.message)} from ${address}`, known[1], { cause: error })
+}
+
+export class Connection {
+  readonly #factory: ConnectionFactory
+  readonly #role: ConnectionRole
+  readonly #logger: Logger
+  #client: RedisConnection | undefined
+  #closed = false
+  #down = false
+
+  constructor(factory: ConnectionFactory, role: ConnectionRole, logger: Logger) {
+    this.#factory = factory
+    this.#role = role
+    this.#logger = logger
+  }
+
+  get client(): RedisConnection {
+    if (this.#closed) throw new StorageUnavailableError('be open', 'a closed backend', 'make a new one after close()')
+    return (this.#client ??= this.#open())
+  }
+
+  /** Sends through this connection. A command that timed out ends the connection: the socket may be dead without a sign. */
+  async send<Reply>(action: string, commands: (client: RedisConnection) => Promise<Reply>): Promise<Reply> {
+    const client = this.client
+    try {
+      return await commands(client)
+    } catch (error) {
+      if (error instanceof Error && error.message.includes('Command timed out')) this.replace(client)
+      throw storageError(error, action, this.#factory.address)
+    }
+  }
+
+  /** Drops the client, if it is still that one; the next use opens another. */
+  replace(client: RedisConnection | undefined = this.#client): void {
+    if (!client || client !== this.#client) return
+    this.#client = undefined
+    client.disconnect()
+  }
+
+  close(): void {
+    this.#closed = true
+    this.replace()
+  }
+
+  #open(): RedisConnection {
+    const client = this.#factory.open(this.#role)
+    // Once a change of state, not once a retry: an outage of an hour is two lines.
+    client.on('error', (error: Error) => {
+      if (this.#down || this.#closed) return
+      this.#down = true
+      const facts = { role: this.#role, address: this.#factory.address, reason: redactUrl(error.message) }
+      this.#logger.warn(facts, 'the connection to the storage is lost; it is tried again until it is back')
+    })
+    client.on('ready', () => {
+      if (!this.#down) return
+      this.#down = false
+      this.#logger.info({ role: this.#role, address: this.#factory.address }, 'the connection to the storage is back')
+    })
+    return client
+  }
+}

@@ -1,0 +1,192 @@
+/**
+ * From the words of Redis to records: the fields of a hash, and the rows that begin-entries.lua answers.
+ * Everything read is checked; a record with a field out of range comes back as damaged, never as an exception.
+ */
+import { isTaskStatus } from '../../task-status.ts'
+import type { Delivery, FoundRecord, StoredRecord, Taken } from '../storage.ts'
+
+/** The fields of a record, in the order in which they are read. */
+export const RECORD_FIELDS = [
+  'id',
+  'name',
+  'queueName',
+  'priority',
+  'status',
+  'args',
+  'enqueuedAt',
+  'runAfter',
+  'startedAt',
+  'lastAttemptedAt',
+  'finishedAt',
+  'attempts',
+  'workerIds',
+  'errors',
+  'returnValue',
+  'crashes',
+  'handBacks',
+  'entryId',
+  'leaseToken',
+  'leaseUntil',
+  'fence',
+] as const
+
+type FieldName = (typeof RECORD_FIELDS)[number]
+
+class Damage extends Error {}
+
+function whole(field: string, text: string, min: number, max: number): number {
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw new Damage(`${field} is ${JSON.stringify(text.slice(0, 60))}`)
+  }
+  return value
+}
+
+/** The largest time a Date can hold. */
+const LAST_TIME = 8_640_000_000_000_000
+
+const time = (field: string, text: string): number | null => (text === '' ? null : whole(field, text, 0, LAST_TIME))
+const count = (field: string, text: string): number => (text === '' ? 0 : whole(field, text, 0, Number.MAX_SAFE_INTEGER))
+const list = (text: string, separator: string): string[] => (text === '' ? [] : text.split(separator))
+
+function toRecord(id: string, read: (field: FieldName) => string): StoredRecord {
+  const status = read('status')
+  if (!isTaskStatus(status)) throw new Damage(`status is ${JSON.stringify(status.slice(0, 60))}`)
+  for (const field of ['name', 'queueName', 'args'] as const) {
+    if (read(field) === '') throw new Damage(`${field} is missing`)
+  }
+  if (read('id') !== id) throw new Damage(`id is ${JSON.stringify(read('id').slice(0, 60))}`)
+  return {
+    id,
+    name: read('name'),
+    queueName: read('queueName'),
+    priority: whole('priority', read('priority'), -100, 100),
+    status,
+    args: read('args'),
+    enqueuedAt: whole('enqueuedAt', read('enqueuedAt') || 'missing', 0, LAST_TIME),
+    runAfter: time('runAfter', read('runAfter')),
+    startedAt: time('startedAt', read('startedAt')),
+    lastAttemptedAt: time('lastAttemptedAt', read('lastAttemptedAt')),
+    finishedAt: time('finishedAt', read('finishedAt')),
+    attempts: count('attempts', read('attempts')),
+    workerIds: list(read('workerIds'), ' '),
+    errors: list(read('errors'), '\n'),
+    returnValue: read('returnValue') === '' ? null : read('returnValue'),
+    crashes: count('crashes', read('crashes')),
+    handBacks: count('handBacks', read('handBacks')),
+    entryId: read('entryId'),
+    leaseToken: read('leaseToken'),
+    leaseUntil: time('leaseUntil', read('leaseUntil')),
+    fence: count('fence', read('fence')),
+  }
+}
+
+/** The answer of HMGET with RECORD_FIELDS. */
+export function recordOf(id: string, values: readonly unknown[]): FoundRecord {
+  const texts = values.map((value) => (typeof value === 'string' ? value : ''))
+  if (texts.every((text) => text === '')) return undefined
+  try {
+    return toRecord(id, (field) => texts[RECORD_FIELDS.indexOf(field)] ?? '')
+  } catch (error) {
+    if (error instanceof Damage) return { id, damage: error.message }
+    throw error
+  }
+}
+
+/** The columns of a BEGUN row, as begin-entries.lua names them. */
+const BEGUN_COLUMNS = [
+  'word',
+  'id',
+  'entryId',
+  'leaseToken',
+  'fence',
+  'attempts',
+  'leaseUntil',
+  'queueName',
+  'name',
+  'priority',
+  'enqueuedAt',
+  'args',
+  'runAfter',
+  'lastAttemptedAt',
+  'startedAt',
+  'workerIds',
+  'errors',
+  'crashes',
+  'handBacks',
+] as const
+
+/** A row of a take, begin, reclaim or run-by-id: a word, then its facts. */
+export type Row = readonly string[]
+
+/** A BEGUN row as a delivery. Damage that the script did not see (an odd number) is shown as the field's empty value. */
+export function deliveryOf(row: Row): Delivery {
+  const column = (name: (typeof BEGUN_COLUMNS)[number]): string => row[BEGUN_COLUMNS.indexOf(name)] ?? ''
+  const number = (text: string, otherwise: number): number =>
+    text !== '' && Number.isSafeInteger(Number(text)) ? Number(text) : otherwise
+  const id = column('id')
+  const record: StoredRecord = {
+    id,
+    name: column('name'),
+    queueName: column('queueName'),
+    priority: number(column('priority'), 0),
+    status: 'RUNNING',
+    args: column('args'),
+    enqueuedAt: number(column('enqueuedAt'), 0),
+    runAfter: column('runAfter') === '' ? null : number(column('runAfter'), 0),
+    startedAt: number(column('startedAt'), 0),
+    lastAttemptedAt: number(column('lastAttemptedAt'), 0),
+    finishedAt: null,
+    attempts: number(column('attempts'), 1),
+    workerIds: list(column('workerIds'), ' '),
+    errors: list(column('errors'), '\n'),
+    returnValue: null,
+    crashes: number(column('crashes'), 0),
+    handBacks: number(column('handBacks'), 0),
+    entryId: column('entryId'),
+    leaseToken: column('leaseToken'),
+    leaseUntil: number(column('leaseUntil'), 0),
+    fence: number(column('fence'), 0),
+  }
+  return { lease: { id, token: record.leaseToken, entryId: record.entryId }, record }
+}
+
+/** What a list of rows says: the attempts begun, the entries passed over, and notes for the one who asked. */
+export interface RowsRead extends Taken {
+  readonly crashed: readonly string[]
+  readonly brokenIds: readonly string[]
+  /** A stream that lacks its consumer group. */
+  readonly noGroup: boolean
+  readonly indexError: string | undefined
+}
+
+export function readRows(rows: readonly Row[]): RowsRead {
+  const begun: Delivery[] = []
+  const crashed: string[] = []
+  const brokenIds: string[] = []
+  let passed = 0
+  let noGroup = false
+  let indexError: string | undefined
+  for (const row of rows) {
+    switch (row[0]) {
+      case 'BEGUN':
+        begun.push(deliveryOf(row))
+        break
+      case 'CRASHED':
+        crashed.push(row[1] ?? '')
+        break
+      case 'NOGROUP':
+        noGroup = true
+        break
+      case 'INDEX':
+        indexError = row[1]
+        break
+      case 'BROKEN':
+        brokenIds.push(row[1] ?? '')
+        break
+      default:
+        passed += 1
+    }
+  }
+  return { begun, crashed, brokenIds, passed, noGroup, indexError }
+}

@@ -1,0 +1,126 @@
+/**
+ * The Lua scripts: loads scripts/*.lua, puts before each the key functions (keys.ts) and the shared functions
+ * (scripts/functions/*.lua) that it names, and runs them by their hash. Knows no meaning of any answer.
+ */
+import { createHash } from 'node:crypto'
+import { readFileSync, readdirSync } from 'node:fs'
+import { LUA_KEYS } from './keys.ts'
+import type { RedisConnection } from './redis-client.ts'
+
+export const SCRIPT_NAMES = [
+  'enqueue',
+  'take',
+  'begin',
+  'run-by-id',
+  'renew',
+  'settle',
+  'requeue',
+  'reclaim',
+  'promote',
+  'retry',
+  'delete-record',
+  'save-record',
+  'purge',
+  'watch',
+  'ensure-queue',
+  'heartbeat',
+  'forget-worker',
+] as const
+
+export type ScriptName = (typeof SCRIPT_NAMES)[number]
+
+export interface Script {
+  readonly name: ScriptName
+  readonly text: string
+  readonly sha: string
+}
+
+const FOLDER = new URL('./scripts/', import.meta.url)
+
+/** What may stand before a script, in the order in which it must stand there: keys first, then functions that use them. */
+function fragments(): [name: string, text: string][] {
+  const functions = readdirSync(new URL('functions/', FOLDER)).map((file): [string, string] => {
+    const name = file.replace(/\.lua$/, '').replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
+    return [name, readFileSync(new URL(`functions/${file}`, FOLDER), 'utf8').trimEnd()]
+  })
+  // place and startAttempt call writeIndex, beginEntries calls dropEntry and writeIndex; nothing else nests.
+  const order = ['writeIndex', 'dropEntry', 'countOutcome', 'readRecord', 'place', 'unplace', 'startAttempt', 'beginEntries']
+  functions.sort(([a], [b]) => order.indexOf(a) - order.indexOf(b))
+  return [...Object.entries(LUA_KEYS), ...functions]
+}
+
+function assemble(name: ScriptName, parts: readonly [string, string][]): Script {
+  const body = readFileSync(new URL(`${name}.lua`, FOLDER), 'utf8').trimEnd()
+  let text = body
+  // From the last fragment to the first: what a function names is found after the function itself was taken in.
+  for (const [word, fragment] of parts.toReversed()) {
+    if (new RegExp(`\\b${word}\\b`).test(text.replace(/^\s*--.*$/gm, ''))) text = `${fragment}\n${text}`
+  }
+  return { name, text, sha: createHash('sha1').update(text).digest('hex') }
+}
+
+let loaded: ReadonlyMap<ScriptName, Script> | undefined
+
+/** Every script, assembled; read from disk once a process, at first use. */
+export function scripts(): ReadonlyMap<ScriptName, Script> {
+  if (!loaded) {
+    const parts = fragments()
+    loaded = new Map(SCRIPT_NAMES.map((name) => [name, assemble(name, parts)]))
+  }
+  return loaded
+}
+
+/** A call of a script: KEYS[1] is `leases` and routes the call, everything else travels in ARGV. */
+export interface ScriptCall {
+  readonly name: ScriptName
+  readonly args: readonly string[]
+}
+
+function isNoScript(error: unknown): boolean {
+  return error instanceof Error && error.message.includes('NOSCRIPT')
+}
+
+/** Runs scripts of one backend on whatever connection it is handed. */
+export class ScriptRunner {
+  readonly #leases: string
+  readonly #head: readonly string[]
+
+  constructor(keys: { readonly root: string; readonly leases: string }, group: string) {
+    this.#leases = keys.leases
+    this.#head = [keys.root, group]
+  }
+
+  async run(connection: RedisConnection, call: ScriptCall): Promise<unknown> {
+    const script = this.#script(call.name)
+    try {
+      return await connection.evalsha(script.sha, '1', this.#leases, ...this.#head, ...call.args)
+    } catch (error) {
+      if (!isNoScript(error)) throw error
+      return await connection.eval(script.text, '1', this.#leases, ...this.#head, ...call.args)
+    }
+  }
+
+  /** Runs calls in one write to the socket, in order; each has its own answer or error. */
+  async runTogether(connection: RedisConnection, calls: readonly ScriptCall[]): Promise<PromiseSettledResult<unknown>[]> {
+    const pipeline = connection.pipeline()
+    for (const call of calls) {
+      pipeline.evalsha(this.#script(call.name).sha, '1', this.#leases, ...this.#head, ...call.args)
+    }
+    const replies = (await pipeline.exec()) ?? []
+    return await Promise.all(
+      calls.map(async (call, index): Promise<PromiseSettledResult<unknown>> => {
+        const [error, value] = replies[index] ?? [new Error('the connection was closed before it answered'), undefined]
+        if (!error) return { status: 'fulfilled', value }
+        if (!isNoScript(error)) return { status: 'rejected', reason: error }
+        const [again] = await Promise.allSettled([this.run(connection, call)])
+        return again
+      }),
+    )
+  }
+
+  #script(name: ScriptName): Script {
+    const script = scripts().get(name)
+    if (!script) throw new TypeError(`expected the name of a script, got: ${name}`)
+    return script
+  }
+}

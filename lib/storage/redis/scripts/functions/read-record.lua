@@ -1,0 +1,19 @@
+-- The fields that the rarer moves need, as a table with '' for what is missing. Otherwise nil and ABSENT or BROKEN.
+local function readRecord(id)
+  local v = redis.pcall('HMGET', recordKey(id), 'status', 'entryId', 'leaseToken', 'attempts', 'fence', 'queueName', 'name',
+    'priority', 'enqueuedAt', 'workerIds', 'startedAt', 'crashes', 'runAfter', 'leaseUntil', 'lastMove', 'args',
+    'requestId', 'errors', 'handBacks', 'watched', 'lastAttemptedAt')
+  if v.err then return nil, 'BROKEN' end
+  for i = 1, 21 do
+    if type(v[i]) ~= 'string' then v[i] = '' end
+  end
+  if v[1] == '' and v[6] == '' and v[7] == '' then return nil, redis.call('EXISTS', recordKey(id)) == 1 and 'BROKEN' or 'ABSENT' end
+  if v[1] == '' or v[6] == '' or v[7] == '' then return nil, 'BROKEN' end
+  return {
+    id = id, status = v[1], entryId = v[2], leaseToken = v[3], attempts = tonumber(v[4]) or 0, fence = tonumber(v[5]) or 0,
+    queueName = v[6], name = v[7], priority = v[8], enqueuedAt = tonumber(v[9]) and v[9] or '0', workerIds = v[10],
+    startedAt = v[11], crashes = tonumber(v[12]) or 0, runAfter = v[13], leaseUntil = tonumber(v[14]) or 0, lastMove = v[15],
+    args = v[16], requestId = v[17], errors = v[18], handBacks = tonumber(v[19]) or 0, watched = v[20],
+    lastAttemptedAt = v[21], stream = streamKey(v[6], v[8]),
+  }
+end

@@ -1,0 +1,12 @@
+-- Say that a worker is alive and what it does.
+-- KEYS    leases
+-- ARGV    root, group, consumer, then field, value pairs
+-- Returns KEPT
+-- Repeat  The same, with a later time.
+-- Memory  The first write is a ZREM: it passes at maxmemory, and so does what follows.
+local consumer = ARGV[3]
+local now = redis.call('TIME')
+redis.call('ZREM', workersKey, consumer)
+redis.call('ZADD', workersKey, string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000)), consumer)
+redis.call('HSET', workerKey(consumer), unpack(ARGV, 4))
+return 'KEPT'

@@ -1,0 +1,119 @@
+-- Take over what a dead worker left, from both sides: leases that ran out, and deliveries that grew idle.
+-- RUNNING -> RUNNING (crashes + 1), over the limit RUNNING -> FAILED; idle READY -> RUNNING. Mends what it passes.
+-- KEYS    leases
+-- ARGV    root, group, consumer, call, leaseMs, workerId, count, crashLimit, idleMs, crashError, stream, cursor ('-' at first)
+-- Returns the next cursor ('-' when this stream's pending list is done), then rows of begin-entries.lua and CRASHED id
+-- Repeat  Takes further ones; the first are in the consumer's own pending list, or run out again.
+-- Memory  The first write is a ZREM, an XACK or an XCLAIM: it passes at maxmemory, and so does what follows.
+local group, consumer, call, leaseMs, workerId = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
+local left, crashLimit, idleMs, crashError = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
+local stream, cursor = ARGV[11], ARGV[12]
+local now = redis.call('TIME')
+local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
+local nowText = string.format('%.0f', nowMs)
+local rows, finished = {}, {}
+
+local function giveUp(record, crashes)
+  writeIndex({ { 'ZREM', leases, record.id } })
+  writeIndex({ { 'ZREM', cellKey(record.queueName, record.name, 'RUNNING'), record.id } })
+  unplace(record)
+  local line = '{"at":' .. nowText .. ',"attempt":' .. string.format('%.0f', record.attempts) .. ',' .. string.sub(crashError, 2)
+  redis.call('HSET', recordKey(record.id), 'status', 'FAILED', 'leaseToken', '', 'entryId', '', 'finishedAt', nowText,
+    'crashes', string.format('%.0f', crashes), 'errors', record.errors == '' and line or (record.errors .. '\n' .. line))
+  writeIndex({ { 'ZADD', cellKey(record.queueName, record.name, 'FAILED'), record.enqueuedAt, record.id } })
+  countOutcome(record.queueName, 'FAILED', nowMs - (tonumber(record.lastAttemptedAt) or nowMs))
+  if record.watched ~= '' then finished[#finished + 1] = record.id end
+  rows[#rows + 1] = { 'CRASHED', record.id }
+end
+
+local function takeOver(record)
+  local crashes = record.crashes + 1
+  if crashes > crashLimit then return giveUp(record, crashes) end
+  if left == 0 then return end
+  left = left - 1
+  writeIndex({ { 'ZREM', leases, record.id } })
+  local extra = { 'crashes', string.format('%.0f', crashes) }
+  local kept = record.entryId ~= '' and redis.pcall('XRANGE', record.stream, record.entryId, record.entryId)
+  if kept and not kept.err and #kept > 0 then
+    redis.pcall('XCLAIM', record.stream, group, consumer, 0, record.entryId, 'JUSTID')
+  else
+    if record.entryId ~= '' then redis.pcall('XACK', record.stream, group, record.entryId) end
+    record.entryId = redis.call('XADD', record.stream, '*', 'id', record.id)
+    extra[3], extra[4] = 'entryId', record.entryId
+  end
+  record.crashes = crashes
+  rows[#rows + 1] = startAttempt(record, now, call, leaseMs, workerId, extra)
+end
+
+-- The lease side. A row of a broken record is moved on, so that a hundred of them cannot hide the others.
+local due = redis.pcall('ZRANGEBYSCORE', leases, '-inf', nowText, 'LIMIT', 0, 100)
+if due.err then
+  indexError = due.err
+  due = {}
+end
+for i = 1, #due do
+  local record, why = readRecord(due[i])
+  if why == 'BROKEN' then
+    writeIndex({ { 'ZADD', leases, string.format('%.0f', nowMs + leaseMs), due[i] } })
+  elseif not record or record.status ~= 'RUNNING' then
+    writeIndex({ { 'ZREM', leases, due[i] } })
+  elseif record.leaseUntil > nowMs then
+    writeIndex({ { 'ZADD', leases, string.format('%.0f', record.leaseUntil), due[i] } })
+  else
+    takeOver(record)
+  end
+end
+
+-- The idle side, one page.
+local next = '-'
+local pending = redis.pcall('XPENDING', stream, group, cursor, '+', 100)
+if pending.err then
+  if string.find(pending.err, 'NOGROUP', 1, true) then
+    rows[#rows + 1] = { 'NOGROUP', stream }
+  else
+    indexError = indexError or pending.err
+  end
+  pending = {}
+end
+local streams, entryIds, ids = {}, {}, {}
+for i = 1, #pending do
+  local entryId, idle = pending[i][1], pending[i][3]
+  if idle >= idleMs then
+    local found = redis.call('XRANGE', stream, entryId, entryId)
+    if #found == 0 then
+      redis.call('XACK', stream, group, entryId)
+    else
+      local id = found[1][2][2]
+      local record, why = readRecord(id)
+      if why == 'BROKEN' then
+        -- Left for the doctor.
+      elseif not record or record.entryId ~= entryId or record.stream ~= stream then
+        dropEntry(stream, entryId, id)
+      elseif record.status == 'RUNNING' then
+        if record.leaseUntil > nowMs then
+          writeIndex({ { 'ZADD', leases, string.format('%.0f', record.leaseUntil), id } })
+        else
+          takeOver(record)
+        end
+      elseif record.status == 'READY' then
+        if left > 0 then
+          left = left - 1
+          redis.call('XCLAIM', stream, group, consumer, 0, entryId, 'JUSTID')
+          streams[#streams + 1], entryIds[#entryIds + 1], ids[#ids + 1] = stream, entryId, id
+        end
+      end
+    end
+  end
+end
+if #pending == 100 then
+  local ms, sequence = string.match(pending[100][1], '^(%d+)-(%d+)$')
+  next = ms .. '-' .. string.format('%.0f', tonumber(sequence) + 1)
+end
+if #ids > 0 then
+  local begun = beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId, false)
+  for i = 1, #begun do rows[#rows + 1] = begun[i] end
+end
+writeCounts(nowMs)
+if #finished > 0 then redis.pcall('PUBLISH', finishedChannel, table.concat(finished, ' ')) end
+if indexError then rows[#rows + 1] = { 'INDEX', indexError } end
+return { next, unpack(rows) }

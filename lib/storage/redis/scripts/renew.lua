@@ -1,0 +1,39 @@
+-- Renew the leases of running attempts. RUNNING -> RUNNING; the attempt stays the same.
+-- KEYS    leases
+-- ARGV    root, group, consumer, leaseMs, then id, token for each (at most 100)
+-- Returns RENEWED | LOST | BROKEN for each   LOST: the token is gone; nothing was written for it.
+-- Repeat  Moves the deadlines once more, changes nothing else.
+-- Memory  The first write is a ZREM: it passes at maxmemory, and so does what follows.
+local group, consumer, leaseMs = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local now = redis.call('TIME')
+local deadline = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000) + leaseMs)
+local answers, live, rows, claims = {}, { 'ZREM', leases }, { 'ZADD', leases }, {}
+for i = 5, #ARGV, 2 do
+  local id, token = ARGV[i], ARGV[i + 1]
+  local v = redis.pcall('HMGET', recordKey(id), 'leaseToken', 'entryId', 'queueName', 'priority')
+  if v.err then
+    answers[#answers + 1] = 'BROKEN'
+  elseif v[1] == token and token ~= '' and type(v[3]) == 'string' then
+    answers[#answers + 1] = 'RENEWED'
+    live[#live + 1] = id
+    rows[#rows + 1] = deadline
+    rows[#rows + 1] = id
+    if type(v[2]) == 'string' and v[2] ~= '' then
+      local stream = streamKey(v[3], v[4])
+      local claim = claims[stream] or { 'XCLAIM', stream, group, consumer, 0 }
+      claims[stream] = claim
+      claim[#claim + 1] = v[2]
+    end
+  else
+    answers[#answers + 1] = 'LOST'
+  end
+end
+if #live == 2 then return { unpack(answers) } end
+writeIndex({ live })
+writeIndex({ rows })
+for i = 3, #live do redis.call('HSET', recordKey(live[i]), 'leaseUntil', deadline) end
+if group ~= '' then
+  for _, claim in pairs(claims) do claim[#claim + 1] = 'JUSTID' end
+  writeIndex(claims)
+end
+return { unpack(answers) }

@@ -1,0 +1,31 @@
+-- Put failed records back by a person's wish. FAILED -> READY, due at once; errors and attempts stay.
+-- KEYS    leases
+-- ARGV    root, group, requestId, then ids (at most 100)
+-- Returns RETRIED | the status it has | ABSENT | BROKEN for each
+-- Repeat  RETRIED, whatever the record did since.
+-- Memory  Refused whole at maxmemory: the first write is an XADD.
+local requestId = ARGV[3]
+local answers, todo, seen = {}, {}, {}
+for i = 4, #ARGV do
+  local record, why = readRecord(ARGV[i])
+  if not record then
+    answers[#answers + 1] = why
+  elseif record.requestId == requestId or seen[record.id] then
+    answers[#answers + 1] = 'RETRIED'
+  elseif record.status == 'FAILED' then
+    seen[record.id] = true
+    todo[#todo + 1] = record
+    answers[#answers + 1] = 'RETRIED'
+  else
+    answers[#answers + 1] = record.status
+  end
+end
+for i = 1, #todo do
+  local record = todo[i]
+  local entryId = redis.call('XADD', record.stream, '*', 'id', record.id)
+  redis.call('HSET', recordKey(record.id), 'status', 'READY', 'entryId', entryId, 'requestId', requestId,
+    'runAfter', '', 'finishedAt', '', 'crashes', '0', 'handBacks', '0')
+  writeIndex({ { 'ZREM', cellKey(record.queueName, record.name, 'FAILED'), record.id } })
+  writeIndex({ { 'ZADD', cellKey(record.queueName, record.name, 'READY'), record.enqueuedAt, record.id } })
+end
+return { unpack(answers) }

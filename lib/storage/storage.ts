@@ -1,0 +1,326 @@
+/**
+ * The seam between the queue and whatever keeps it: types and doc comments only.
+ * Three groups of verbs: records (what is stored), deliveries (what runs), workers (who is there).
+ * Every verb is atomic per record, may be sent again after a lost reply, and takes all times from the storage's own clock.
+ * No type of a driver crosses this line. Rejections are `StorageUnavailableError` (outcome unknown: send the same call
+ * again) or `StorageFullError` (nothing was written); both are said once here and hold for every verb.
+ */
+import type { FinalStatus, TaskStatus } from '../task-status.ts'
+
+/** The three streams of a queue, in the order in which workers empty them. */
+export const BANDS = ['high', 'normal', 'low'] as const
+
+export type Band = (typeof BANDS)[number]
+
+/** The stream that a priority (-100..100) picks. */
+export function bandOf(priority: number): Band {
+  return priority > 0 ? 'high' : priority < 0 ? 'low' : 'normal'
+}
+
+/** One stream of one queue. */
+export interface StreamName {
+  readonly queueName: string
+  readonly band: Band
+}
+
+/** What enqueue is given. `args` is JSON text and opaque from here on; `runAfter` is in epoch milliseconds. */
+export interface NewRecord {
+  readonly id: string
+  readonly name: string
+  readonly queueName: string
+  readonly priority: number
+  readonly runAfter: number | null
+  readonly args: string
+}
+
+/**
+ * A record as it is kept. Times are epoch milliseconds of the storage's clock, `null` where not set.
+ * `args`, `returnValue` and each of `errors` are JSON text, exactly as they were written.
+ */
+export interface StoredRecord {
+  readonly id: string
+  readonly name: string
+  readonly queueName: string
+  readonly priority: number
+  readonly status: TaskStatus
+  readonly args: string
+  readonly enqueuedAt: number
+  readonly runAfter: number | null
+  readonly startedAt: number | null
+  readonly lastAttemptedAt: number | null
+  readonly finishedAt: number | null
+  readonly attempts: number
+  readonly workerIds: readonly string[]
+  readonly errors: readonly string[]
+  readonly returnValue: string | null
+  /** Leases that ran out, since the last retry by a person. */
+  readonly crashes: number
+  /** Times it was handed back because no worker there knew the task. */
+  readonly handBacks: number
+  /** The one entry that is this record's own; empty while delayed or finished. */
+  readonly entryId: string
+  /** The live token; empty unless RUNNING. */
+  readonly leaseToken: string
+  readonly leaseUntil: number | null
+  /** Grows with every attempt of this record; for user code to pass on. */
+  readonly fence: number
+}
+
+/** A record as it is right after enqueue, for those who have just stored it and need not read it. */
+export function newStoredRecord(record: NewRecord, enqueuedAt: number): StoredRecord {
+  return {
+    ...record,
+    status: 'READY',
+    enqueuedAt,
+    startedAt: null,
+    lastAttemptedAt: null,
+    finishedAt: null,
+    attempts: 0,
+    workerIds: [],
+    errors: [],
+    returnValue: null,
+    crashes: 0,
+    handBacks: 0,
+    entryId: '',
+    leaseToken: '',
+    leaseUntil: null,
+    fence: 0,
+  }
+}
+
+/** A record that cannot be read: a key of another type, or a field out of range. It is reported and left alone. */
+export interface DamagedRecord {
+  readonly id: string
+  readonly damage: string
+}
+
+export type FoundRecord = StoredRecord | DamagedRecord | undefined
+
+export function isDamaged(record: StoredRecord | DamagedRecord): record is DamagedRecord {
+  return 'damage' in record
+}
+
+/** One index sorted set: every record of one queue, task name and status, by `enqueuedAt`. */
+export interface Cell {
+  readonly queueName: string
+  readonly name: string
+  readonly status: TaskStatus
+}
+
+/** A place in a list of records: the next page starts behind it. */
+export interface ListPosition {
+  readonly enqueuedAt: number
+  readonly id: string
+}
+
+/** Records of some cells by `enqueuedAt`, and by id where that is equal. Bounds are inclusive, in epoch milliseconds. */
+export interface ListRequest {
+  readonly cells: readonly Cell[]
+  readonly order: 'newest' | 'oldest'
+  readonly size: number
+  readonly after?: ListPosition | undefined
+  readonly from?: number | undefined
+  readonly to?: number | undefined
+}
+
+export interface PurgeRequest {
+  readonly cell: Cell & { readonly status: FinalStatus }
+  /** Only records that finished at least this long ago. */
+  readonly finishedForMs: number
+  /** How many members one call looks at (at most 200). */
+  readonly limit: number
+  /** `''` at first, then the `next` of the answer before. */
+  readonly position: string
+  readonly dryRun: boolean
+}
+
+export interface PurgeAnswer {
+  readonly matched: number
+  readonly deleted: number
+  /** Where to go on; `''` when the cell is done. */
+  readonly next: string
+}
+
+/** What a record's owner may change. A key that is absent stays as it is; `runAfter: null` means due at once. */
+export interface RecordChanges {
+  readonly priority?: number
+  readonly runAfter?: number | null
+  readonly args?: string
+}
+
+/** Who begins attempts: a consumer of the group, the worker id that the record shows, and one call of one holder. */
+export interface Claim {
+  /** `<workerId>.<holder>`: no two processes share one. */
+  readonly consumer: string
+  readonly workerId: string
+  /** `<holder>.<n>`: the same call sent again yields the same token. */
+  readonly call: string
+  readonly leaseMs: number
+}
+
+/** The right of one worker to settle one attempt. */
+export interface Lease {
+  readonly id: string
+  /** `<attempt>:<holder>.<n>`. */
+  readonly token: string
+  readonly entryId: string
+}
+
+/** An attempt that has begun: its lease, and the record as it now is. */
+export interface Delivery {
+  readonly lease: Lease
+  readonly record: StoredRecord
+}
+
+/** What a take brought. `passed`: entries that were held by another, dropped or broken; with none begun, take again. */
+export interface Taken {
+  readonly begun: readonly Delivery[]
+  readonly passed: number
+}
+
+export interface TakeRequest extends Claim {
+  /** Looked at band by band, in this order within a band; at most 20. */
+  readonly queueNames: readonly string[]
+  readonly count: number
+}
+
+export interface BlockingTakeRequest extends TakeRequest {
+  readonly blockMs: number
+}
+
+export interface RecoverRequest extends Claim {
+  readonly queueNames: readonly string[]
+  readonly count: number
+  /** Ids that this process has in hand; their entries are left as they are. */
+  readonly inHand: ReadonlySet<string>
+}
+
+/** How an attempt ended. `payload` is JSON text: the return value, or one error as an object. */
+export interface Settlement {
+  readonly lease: Lease
+  readonly outcome: 'SUCCESSFUL' | 'FAILED' | 'READY'
+  readonly payload: string
+  /** For READY (retry later): due after this long. */
+  readonly delayMs: number
+}
+
+export type SettleWord = 'SETTLED' | 'LOST' | 'BROKEN'
+
+export interface ReclaimRequest extends Claim {
+  readonly stream: StreamName
+  /** `''` at first, then the `next` of the answer before. */
+  readonly cursor: string
+  readonly count: number
+  readonly crashLimit: number
+  /** Deliveries idle for less are left alone; a live lease always is. */
+  readonly idleMs: number
+  /** The error (JSON object) of a record that crashed once too often. */
+  readonly crashError: string
+}
+
+export interface ReclaimAnswer extends Taken {
+  /** Records that became FAILED at the crash limit. */
+  readonly crashed: readonly string[]
+  /** Where to go on in this stream; `''` when its pending list is done. */
+  readonly next: string
+}
+
+export interface Promoted {
+  readonly moved: number
+  /** Until the next delayed record of the queue is due; `null` when there is none. */
+  readonly dueInMs: number | null
+}
+
+export interface QueueDepth extends Readonly<Record<Band, number>> {
+  readonly queueName: string
+  /** Records whose time has not come, or that nobody promoted yet. */
+  readonly delayed: number
+}
+
+/** A worker's heartbeat: flat text, so that any storage can keep it. */
+export interface Heartbeat {
+  readonly consumer: string
+  readonly fields: Readonly<Record<string, string>>
+}
+
+export interface SeenWorker extends Heartbeat {
+  /** How long ago the last heartbeat was. */
+  readonly ageMs: number
+}
+
+/** What answers, in words for a banner. Never holds a password. */
+export interface ServerFacts {
+  readonly kind: 'redis' | 'valkey' | 'memory' | 'mock'
+  readonly version: string
+  readonly address: string
+}
+
+export interface RecordStorage {
+  /** (nothing) -> READY: record, index and entry (or delayed row) together. An id that exists stays as it is: EXISTS. At most 1000. */
+  enqueue(records: readonly NewRecord[]): Promise<readonly ({ word: 'ENQUEUED'; enqueuedAt: number } | { word: 'EXISTS' })[]>
+  /** Records by id, in order; `undefined` where there is none. */
+  find(ids: readonly string[]): Promise<readonly FoundRecord[]>
+  /** Ids of a page, by `enqueuedAt` then id; cost grows with cells and size, not with records. */
+  list(request: ListRequest): Promise<readonly ListPosition[]>
+  /** The exact number of records in each cell, in order; with bounds, those enqueued between them. */
+  count(cells: readonly Cell[], bounds?: { from?: number | undefined; to?: number | undefined }): Promise<readonly number[]>
+  /** Every queue, and every (queue, task name) that a record was ever stored under. */
+  catalog(): Promise<{ readonly queueNames: readonly string[]; readonly tasks: readonly Omit<Cell, 'status'>[] }>
+  /** Not RUNNING -> same state, another place if priority or due time say so. Last writer wins. */
+  save(id: string, changes: RecordChanges): Promise<'SAVED' | 'RUNNING' | 'ABSENT' | 'BROKEN'>
+  /** Not RUNNING -> (nothing), with index and entry. At most 100. */
+  delete(ids: readonly string[]): Promise<readonly ('DELETED' | 'RUNNING' | 'ABSENT' | 'BROKEN')[]>
+  /** FAILED -> READY, due at once, crashes forgotten, errors kept. `requestId` makes a repeat harmless. At most 100. */
+  retry(ids: readonly string[], requestId: string): Promise<readonly ('RETRIED' | TaskStatus | 'ABSENT' | 'BROKEN')[]>
+  /** SUCCESSFUL, FAILED -> (nothing), from the oldest of one cell on. */
+  purge(request: PurgeRequest): Promise<PurgeAnswer>
+  /** Resolves when the record has an outcome (FINISHED), is gone (ABSENT), or after `timeoutMs`; woken, never polling. */
+  awaitFinished(id: string, timeoutMs: number): Promise<'FINISHED' | 'ABSENT' | 'TIMEOUT'>
+}
+
+export interface DeliveryStorage {
+  /** READY -> RUNNING for up to `count` undelivered entries, high before normal before low; answers at once. */
+  take(request: TakeRequest): Promise<Taken>
+  /** The same, waiting up to `blockMs` for a first entry. `signal` ends the wait early; what it still brought is handed back. */
+  takeBlocking(request: BlockingTakeRequest, signal: AbortSignal): Promise<Taken>
+  /** READY or RUNNING -> RUNNING under a new token: what this consumer was handed but never learned of. Beyond `count`: handed back. */
+  recover(request: RecoverRequest): Promise<Taken>
+  /** READY (delayed too) or, with `allowRetry`, FAILED -> RUNNING by id, whatever its place in the queue. */
+  runById(claim: Claim, id: string, allowRetry: boolean): Promise<Delivery | TaskStatus | 'ABSENT' | 'BROKEN'>
+  /**
+   * RUNNING -> SUCCESSFUL, FAILED or READY (retry later) while `lease.token` is on the record: outcome, index, lease,
+   * acknowledgement and deletion of the entry. Otherwise writes nothing for it and answers LOST.
+   * A repeat answers SETTLED again, also when the record has begun anew since. At most 100.
+   */
+  settle(items: readonly Settlement[]): Promise<readonly SettleWord[]>
+  /** `settle`, then `take`, in one write to the storage: a busy worker's turn. */
+  settleAndTake(items: readonly Settlement[], request: TakeRequest): Promise<{ words: readonly SettleWord[]; taken: Taken }>
+  /** RUNNING -> READY with the attempt not counted; `growing`: due after a delay that doubles each time. LOST as in settle. At most 100. */
+  requeue(leases: readonly Lease[], delay: 'none' | 'growing'): Promise<readonly ('REQUEUED' | 'LOST' | 'BROKEN')[]>
+  /** RUNNING -> RUNNING: moves the deadlines of leases whose token is still on the record. At most 100. */
+  renew(consumer: string, leaseMs: number, leases: readonly Lease[]): Promise<readonly ('RENEWED' | 'LOST' | 'BROKEN')[]>
+  /** RUNNING whose lease ran out -> RUNNING under a new lease (crashes + 1), or FAILED over the limit; idle READY -> RUNNING. */
+  reclaim(request: ReclaimRequest): Promise<ReclaimAnswer>
+  /** READY and due -> READY with an entry. At most 100 a call: with 100 moved, call again. */
+  promote(queueName: string): Promise<Promoted>
+  /** Entries in each stream (delivered ones included) and delayed records of each queue, in order. */
+  depth(queueNames: readonly string[]): Promise<readonly QueueDepth[]>
+}
+
+export interface WorkerStorage {
+  /** Says that a consumer is alive and what it does. */
+  heartbeat(heartbeat: Heartbeat): Promise<void>
+  /** Every worker that said so and was not forgotten. */
+  workers(): Promise<readonly SeenWorker[]>
+  /** Removes a consumer that ends, unless it still has deliveries. */
+  forget(consumer: string): Promise<'FORGOTTEN' | 'KEPT'>
+  /** Removes consumers without deliveries that were not heard of for that long; answers how many. */
+  sweep(maxIdleMs: number): Promise<number>
+}
+
+export interface Storage extends RecordStorage, DeliveryStorage, WorkerStorage {
+  /** Reaches the storage once and says what it is. */
+  connect(): Promise<ServerFacts>
+  /** Ends every connection this storage opened. May be called twice. */
+  close(): Promise<void>
+}

@@ -1,0 +1,208 @@
+/**
+ * StreamQueue: the streams and the consumer group of one backend, as one consumer sees them.
+ * Brings what the storage's verbs leave to the caller: who the consumer is, the number of each call, which streams come
+ * next. Holds no attempt: what is taken belongs to whoever took it.
+ */
+import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
+import { TaskAbandonedError } from './errors.ts'
+import { BANDS } from './storage/storage.ts'
+import type {
+  Claim,
+  Delivery,
+  Lease,
+  NewRecord,
+  QueueDepth,
+  Settlement,
+  SettleWord,
+  Storage,
+  StreamName,
+  Taken,
+} from './storage/storage.ts'
+import type { TaskStatus } from './task-status.ts'
+
+/** The most queues one take looks at; with more it goes round. */
+const QUEUES_PER_TAKE = 20
+/** Leases that may run out before a record becomes FAILED. */
+export const MAX_CRASHES = 3
+
+export interface StreamQueueOptions {
+  /** Shown in `workerIds`; host, process and a random part when left out. */
+  readonly workerId?: string | undefined
+  /** The lease of an attempt. */
+  readonly leaseMs: number
+  readonly maxCrashes?: number
+}
+
+export interface Reclaimed extends Taken {
+  readonly crashed: readonly string[]
+  /** True when every stream was looked through. */
+  readonly done: boolean
+}
+
+export class StreamQueue {
+  readonly workerId: string
+  /** `<workerId>.<holder>`: no other process has it. */
+  readonly consumer: string
+  readonly leaseMs: number
+  readonly maxCrashes: number
+  readonly #storage: Storage
+  readonly #holder = randomBytes(9).toString('base64url')
+  readonly #crashError: string
+  #calls = 0
+  #turn = 0
+  #reclaimAt: { index: number; cursor: string } = { index: 0, cursor: '' }
+
+  constructor(storage: Storage, options: StreamQueueOptions) {
+    this.#storage = storage
+    const host = hostname().replace(/[^A-Za-z0-9_-]/g, '-')
+    this.workerId = options.workerId ?? `${host}-${process.pid}-${this.#holder.slice(0, 4)}`
+    this.consumer = `${this.workerId}.${this.#holder}`
+    this.leaseMs = options.leaseMs
+    this.maxCrashes = options.maxCrashes ?? MAX_CRASHES
+    const error = new TaskAbandonedError(this.maxCrashes)
+    this.#crashError = JSON.stringify({ name: error.name, message: error.message, code: error.code })
+  }
+
+  /** Stores records and their entries. */
+  async push(records: readonly NewRecord[]): ReturnType<Storage['enqueue']> {
+    return await this.#storage.enqueue(records)
+  }
+
+  /** Begins up to `count` attempts of what waits in these queues (all known ones when left out); answers at once. */
+  async take(count: number, options: { queueNames?: readonly string[] } = {}): Promise<Taken> {
+    const queueNames = this.#nextQueues(options.queueNames ?? (await this.queueNames()))
+    if (queueNames.length === 0) return { begun: [], passed: 0 }
+    return await this.#storage.take({ ...this.#claim(), count, queueNames })
+  }
+
+  /** The same, waiting up to `blockMs` for a first one. */
+  async takeBlocking(options: {
+    queueNames: readonly string[]
+    blockMs: number
+    signal: AbortSignal
+    count?: number
+  }): Promise<Taken> {
+    const { queueNames, blockMs, signal, count = 1 } = options
+    return await this.#storage.takeBlocking({ ...this.#claim(), count, queueNames, blockMs }, signal)
+  }
+
+  /** Settles what ended and takes up to `count` more, in one write. */
+  async settleAndTake(
+    items: readonly Settlement[],
+    count: number,
+    queueNames: readonly string[],
+  ): Promise<{ words: readonly SettleWord[]; taken: Taken }> {
+    const request = { ...this.#claim(), count, queueNames: this.#nextQueues(queueNames) }
+    return await this.#storage.settleAndTake(items, request)
+  }
+
+  async settle(items: readonly Settlement[]): Promise<readonly SettleWord[]> {
+    return await this.#storage.settle(items)
+  }
+
+  /** Hands attempts back uncounted; `growing` when nobody here knows the task. */
+  async requeue(leases: readonly Lease[], options: { delay?: 'none' | 'growing' } = {}): ReturnType<Storage['requeue']> {
+    return await this.#storage.requeue(leases, options.delay ?? 'none')
+  }
+
+  async renew(leases: readonly Lease[]): ReturnType<Storage['renew']> {
+    return await this.#storage.renew(this.consumer, this.leaseMs, leases)
+  }
+
+  /** What this consumer was handed and never learned of; beyond `count` it goes back. */
+  async recover(count: number, inHand: ReadonlySet<string>, queueNames: readonly string[]): Promise<Taken> {
+    return await this.#storage.recover({ ...this.#claim(), count, inHand, queueNames })
+  }
+
+  async runById(id: string, allowRetry: boolean): Promise<Delivery | TaskStatus | 'ABSENT' | 'BROKEN'> {
+    return await this.#storage.runById(this.#claim(), id, allowRetry)
+  }
+
+  /**
+   * Takes over up to `count` attempts whose worker died, going on where the last call ended.
+   *
+   * @param options.idleMs deliveries idle for less are left alone; the lease when left out.
+   */
+  async reclaim(
+    count: number,
+    options: { queueNames?: readonly string[]; idleMs?: number } = {},
+  ): Promise<Reclaimed> {
+    const queueNames = options.queueNames ?? (await this.queueNames())
+    const streams: StreamName[] = BANDS.flatMap((band) => queueNames.map((queueName) => ({ queueName, band })))
+    const begun: Delivery[] = []
+    const crashed: string[] = []
+    let passed = 0
+    while (this.#reclaimAt.index < streams.length) {
+      const stream = streams[this.#reclaimAt.index]
+      if (!stream || begun.length >= count) return { begun, crashed, passed, done: false }
+      const answer = await this.#storage.reclaim({
+        ...this.#claim(),
+        stream,
+        cursor: this.#reclaimAt.cursor,
+        count: count - begun.length,
+        crashLimit: this.maxCrashes,
+        idleMs: options.idleMs ?? this.leaseMs,
+        crashError: this.#crashError,
+      })
+      begun.push(...answer.begun)
+      crashed.push(...answer.crashed)
+      passed += answer.passed
+      this.#reclaimAt =
+        answer.next === '' ? { index: this.#reclaimAt.index + 1, cursor: '' } : { ...this.#reclaimAt, cursor: answer.next }
+    }
+    this.#reclaimAt = { index: 0, cursor: '' }
+    return { begun, crashed, passed, done: true }
+  }
+
+  /** Gives due delayed records of these queues their entries. */
+  async promote(queueNames?: readonly string[]): Promise<{ moved: number; dueInMs: number | null }> {
+    let moved = 0
+    let dueInMs: number | null = null
+    const names = queueNames ?? (await this.queueNames())
+    const promote = async (queueName: string): Promise<void> => {
+      for (;;) {
+        const answer = await this.#storage.promote(queueName)
+        moved += answer.moved
+        if (answer.moved === 100) continue
+        if (answer.dueInMs !== null) dueInMs = Math.min(dueInMs ?? Infinity, answer.dueInMs)
+        return
+      }
+    }
+    await Promise.all(names.map(promote))
+    return { moved, dueInMs }
+  }
+
+  /** How many entries and delayed records each queue holds. */
+  async depth(queueNames?: readonly string[]): Promise<readonly QueueDepth[]> {
+    return await this.#storage.depth(queueNames ?? (await this.queueNames()))
+  }
+
+  async queueNames(): Promise<readonly string[]> {
+    return (await this.#storage.catalog()).queueNames
+  }
+
+  /** Says that this consumer ends. */
+  async forget(): ReturnType<Storage['forget']> {
+    return await this.#storage.forget(this.consumer)
+  }
+
+  /** A new claim, with a call number of its own. */
+  #claim(): Claim {
+    this.#calls += 1
+    return {
+      consumer: this.consumer,
+      workerId: this.workerId,
+      call: `${this.#holder}.${this.#calls}`,
+      leaseMs: this.leaseMs,
+    }
+  }
+
+  #nextQueues(queueNames: readonly string[]): readonly string[] {
+    if (queueNames.length <= QUEUES_PER_TAKE) return queueNames
+    const start = this.#turn % queueNames.length
+    this.#turn = start + QUEUES_PER_TAKE
+    return [...queueNames.slice(start), ...queueNames.slice(0, start)].slice(0, QUEUES_PER_TAKE)
+  }
+}
+

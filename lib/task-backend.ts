@@ -1,0 +1,229 @@
+/**
+ * TaskBackend, base of all backends: checks a task against its own limits, enqueues, reads results, tells listeners.
+ * Knows a storage only as the seam; the concrete backends bring one (or none) and run what records ask them to run.
+ */
+import { v7 as uuid } from 'uuid'
+import { TaskOptionError } from './errors.ts'
+import { encodeArgs } from './json.ts'
+import type { Leases } from './lease-keeper.ts'
+import { guardedLogger } from './logger.ts'
+import type { Logger } from './logger.ts'
+import { nearest, normalizeRecordId } from './options.ts'
+import { offerAsDefault, withdrawBackend } from './task-backends.ts'
+import type { NewRecord, Storage, StoredRecord } from './storage/storage.ts'
+import type { StreamQueue, StreamQueueOptions } from './stream-queue.ts'
+import { findStored } from './task-record.ts'
+import type { TaskRecords } from './task-record.ts'
+import { TaskResult } from './task-result.ts'
+import type { ResultSource } from './task-result.ts'
+import type { AnyTask } from './task.ts'
+
+/** A queue that is always allowed when none are named. */
+export const DEFAULT_QUEUE = 'default'
+const ENQUEUE_BATCH = 1_000
+
+export interface BackendSettings {
+  readonly alias: string
+  /** Allowed queue names: left out = only `default`, `[]` = any. */
+  readonly queues: readonly string[] | undefined
+  readonly logger: Logger
+}
+
+export interface BackendEvents {
+  /** Stored. */
+  taskEnqueued: TaskResult
+  /** An attempt has begun. */
+  taskStarted: TaskResult
+  /** SUCCESSFUL or FAILED. */
+  taskFinished: TaskResult
+}
+
+type Listener<Event extends keyof BackendEvents> = (result: BackendEvents[Event]) => unknown
+
+export abstract class TaskBackend {
+  readonly alias: string
+  /** Allowed queue names; empty means any. */
+  readonly queues: readonly string[]
+  readonly logger: Logger
+  readonly #listeners = new Map<keyof BackendEvents, Set<Listener<keyof BackendEvents>>>()
+
+  constructor(settings: BackendSettings) {
+    this.alias = settings.alias
+    this.queues = Object.freeze([...(settings.queues ?? [DEFAULT_QUEUE])])
+    this.logger = guardedLogger(settings.logger)
+    offerAsDefault(this)
+  }
+
+  /** Whether a task may wait for `runAfter` here. */
+  abstract readonly supportsRunAfter: boolean
+
+  /** Stores checked records and answers with their results, in order. */
+  protected abstract store(task: AnyTask, records: readonly NewRecord[]): Promise<readonly TaskResult[]>
+
+  // What a backend without a storage has not got.
+
+  get storage(): Storage {
+    throw this.#lacksStorage()
+  }
+
+  get records(): TaskRecords {
+    throw this.#lacksStorage()
+  }
+
+  get queue(): StreamQueue {
+    throw this.#lacksStorage()
+  }
+
+  get leases(): Leases {
+    throw this.#lacksStorage()
+  }
+
+  /** The settings that workers and maintenance read. */
+  get limits(): BackendLimits {
+    throw this.#lacksStorage()
+  }
+
+  /** A queue of its own consumer, for a worker. */
+  openQueue(_options: Partial<StreamQueueOptions> = {}): StreamQueue {
+    throw this.#lacksStorage()
+  }
+
+  /** The keeper of that consumer's leases. */
+  openLeases(_queue: StreamQueue): Leases {
+    throw this.#lacksStorage()
+  }
+
+  /** Runs a record here and now, whatever its place; null when its state does not allow it. */
+  runById(_id: string, _options: { allowRetry?: boolean; workerId?: string } = {}): Promise<TaskResult | null> {
+    return Promise.reject(this.#lacksStorage())
+  }
+
+  /** @throws TaskOptionError this backend does not allow the task's queue, or cannot delay. */
+  validateTask(task: AnyTask): void {
+    if (task.runAfter !== null && !this.supportsRunAfter) {
+      const cure = `backend "${this.alias}" runs tasks at once; use a redis or memory backend`
+      throw new TaskOptionError('runAfter', 'left out', task.runAfter, cure)
+    }
+    if (this.queues.length > 0 && !this.queues.includes(task.queueName)) {
+      const word = nearest(task.queueName, this.queues)
+      const hint = word === undefined ? '' : `did you mean "${word}"? `
+      const cure = `${hint}backend "${this.alias}" allows: ${this.queues.join(', ')}; queues: [] allows any`
+      throw new TaskOptionError('queueName', 'an allowed queue', task.queueName, cure)
+    }
+  }
+
+  /** Stores one record. With the `id` of an existing record that record is answered and nothing is stored. */
+  async enqueue(task: AnyTask, args: readonly unknown[], options: { id?: string } = {}): Promise<TaskResult> {
+    const [result] = await this.#enqueue(task, [args], options.id === undefined ? [] : [options.id])
+    return result as TaskResult
+  }
+
+  /** Stores one record for each list of arguments; all are checked before the first is stored. */
+  async enqueueMany(task: AnyTask, lists: readonly (readonly unknown[])[]): Promise<TaskResult[]> {
+    return await this.#enqueue(task, lists, [])
+  }
+
+  /**
+   * The result of a stored record.
+   *
+   * @throws TaskNotFoundError no record has that id.
+   */
+  async getResult(id: string): Promise<TaskResult> {
+    return this.result(await findStored(this, id))
+  }
+
+  /** A stored record as callers see it. */
+  result(record: StoredRecord): TaskResult {
+    return new TaskResult(this.source, record)
+  }
+
+  /** Where the results of this backend are read from. */
+  protected get source(): ResultSource {
+    return this
+  }
+
+  on<Event extends keyof BackendEvents>(event: Event, listener: Listener<Event>): this {
+    const listeners = this.#listeners.get(event) ?? new Set()
+    this.#listeners.set(event, listeners.add(listener as Listener<keyof BackendEvents>))
+    return this
+  }
+
+  off<Event extends keyof BackendEvents>(event: Event, listener: Listener<Event>): this {
+    this.#listeners.get(event)?.delete(listener as Listener<keyof BackendEvents>)
+    return this
+  }
+
+  hasListeners(event: keyof BackendEvents): boolean {
+    return (this.#listeners.get(event)?.size ?? 0) > 0
+  }
+
+  /** Tells the listeners, after the commit. One that throws, rejects or never returns changes nothing. */
+  emit<Event extends keyof BackendEvents>(event: Event, result: BackendEvents[Event]): void {
+    for (const listener of this.#listeners.get(event) ?? []) {
+      const failed = (error: unknown): void => {
+        this.logger.error({ event, id: result.id, error }, 'a listener failed; the task is not touched by that')
+      }
+      try {
+        Promise.resolve(listener(result)).catch(failed)
+      } catch (error) {
+        failed(error)
+      }
+    }
+  }
+
+  /** Ends the connections this backend opened; may be called twice. */
+  close(): Promise<void> {
+    withdrawBackend(this)
+    return Promise.resolve()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  async #enqueue(
+    task: AnyTask,
+    lists: readonly (readonly unknown[])[],
+    ids: readonly string[],
+  ): Promise<TaskResult[]> {
+    this.validateTask(task)
+    const records = lists.map((args, index): NewRecord => {
+      const json = encodeArgs(args)
+      task.checkArgs(args)
+      return {
+        id: checkId(ids[index]),
+        name: task.name,
+        queueName: task.queueName,
+        priority: task.priority,
+        runAfter: task.runAfter?.getTime() ?? null,
+        args: json,
+      }
+    })
+    const results: TaskResult[] = []
+    for (let start = 0; start < records.length; start += ENQUEUE_BATCH) {
+      results.push(...(await this.store(task, records.slice(start, start + ENQUEUE_BATCH))))
+    }
+    return results
+  }
+
+  #lacksStorage(): TaskOptionError {
+    const cure = "this backend only runs or remembers tasks; configure 'redis' or 'memory'"
+    return new TaskOptionError(`backend "${this.alias}"`, 'one that stores records', this.constructor.name, cure)
+  }
+}
+
+/** What workers and maintenance go by. */
+export interface BackendLimits {
+  /** The lease of an attempt. */
+  readonly claimTimeoutSeconds: number
+  readonly blockTimeoutMs: number
+  /** How long finished records are kept. */
+  readonly completedTaskTtlSeconds: number
+}
+
+function checkId(id: string | undefined): string {
+  if (id === undefined) return uuid()
+  const normal = normalizeRecordId(id)
+  if (normal === undefined) throw new TaskOptionError('id', 'a UUID', id, 'leave it out, and one is made')
+  return normal
+}

@@ -1,0 +1,220 @@
+/**
+ * TaskResult: what callers get of a record. A snapshot: it never changes by itself, `refresh()` reads it anew into the same
+ * object. Reads; never moves a record.
+ */
+import { TaskNotFoundError, TaskRecordDamagedError, TaskStateError, TaskTimeoutError } from './errors.ts'
+import { decode } from './json.ts'
+import { isDamaged } from './storage/storage.ts'
+import type { Storage, StoredRecord } from './storage/storage.ts'
+import { isFinal } from './task-status.ts'
+import type { TaskStatus } from './task-status.ts'
+
+/** One failed attempt. Attempts lost to a crash are counted apart and leave no error, but for the last one. */
+export interface TaskAttemptError {
+  readonly name: string
+  readonly message: string
+  readonly stack: string | null
+  /** 1-based. */
+  readonly attempt: number
+  /** When it was recorded; null for an error kept by a backend without a storage. */
+  readonly at: Date | null
+}
+
+/** Where a result is read from. */
+export interface ResultSource {
+  readonly alias: string
+  readonly storage: Pick<Storage, 'find' | 'awaitFinished'>
+}
+
+/** A source for a result that nothing changes any more: refresh reads the same record again. */
+export function unchanging(alias: string, record: StoredRecord): ResultSource {
+  return {
+    alias,
+    storage: { find: () => Promise.resolve([record]), awaitFinished: () => Promise.resolve('TIMEOUT') },
+  }
+}
+
+const date = (ms: number | null): Date | null => (ms === null ? null : new Date(ms))
+
+/** One line of `errors`. A line that is no JSON object is shown as text: a damaged history must not hide the record. */
+export function readError(text: string): TaskAttemptError {
+  let line: Partial<Record<'name' | 'message' | 'stack' | 'attempt' | 'at', unknown>> | null
+  try {
+    line = decode(text, 'errors') as typeof line
+  } catch {
+    line = { name: 'UnreadableError', message: text.slice(0, 2000) }
+  }
+  const field = <T>(value: unknown, type: 'string' | 'number', otherwise: T): T =>
+    typeof value === type ? (value as T) : otherwise
+  const at = field<number | null>(line?.at, 'number', null)
+  return {
+    name: field(line?.name, 'string', 'Error'),
+    message: field(line?.message, 'string', ''),
+    stack: field<string | null>(line?.stack, 'string', null),
+    attempt: field(line?.attempt, 'number', 0),
+    at: date(at),
+  }
+}
+
+/** The stored record behind a result; for the record layer, which may say more of it. */
+export let storedRecordOf: (result: TaskResult) => StoredRecord
+
+export class TaskResult<Result = unknown, Args extends readonly unknown[] = readonly unknown[]> {
+  readonly #source: ResultSource
+  readonly #enqueued: StoredRecord
+  #record: StoredRecord
+  #args: Args | undefined
+  #errors: readonly TaskAttemptError[] | undefined
+
+  static {
+    storedRecordOf = (result) => result.#record
+  }
+
+  constructor(source: ResultSource, record: StoredRecord) {
+    this.#source = source
+    this.#enqueued = record
+    this.#record = record
+  }
+
+  get id(): string {
+    return this.#record.id
+  }
+
+  get name(): string {
+    return this.#record.name
+  }
+
+  get queueName(): string {
+    return this.#record.queueName
+  }
+
+  get backendName(): string {
+    return this.#source.alias
+  }
+
+  /** -100..100, as it was when this result was made. */
+  get priority(): number {
+    return this.#enqueued.priority
+  }
+
+  /** When it was to run at the earliest, as it was when this result was made; null for at once. */
+  get runAfter(): Date | null {
+    return date(this.#enqueued.runAfter)
+  }
+
+  get status(): TaskStatus {
+    return this.#record.status
+  }
+
+  get enqueuedAt(): Date {
+    return new Date(this.#record.enqueuedAt)
+  }
+
+  /** The start of the first attempt. */
+  get startedAt(): Date | null {
+    return date(this.#record.startedAt)
+  }
+
+  get lastAttemptedAt(): Date | null {
+    return date(this.#record.lastAttemptedAt)
+  }
+
+  get finishedAt(): Date | null {
+    return date(this.#record.finishedAt)
+  }
+
+  /** @throws TaskArgumentError the stored text is no JSON. */
+  get args(): Args {
+    return (this.#args ??= decode(this.#record.args, 'args') as Args)
+  }
+
+  /** Attempts that began, the running one included; equals `workerIds.length`. */
+  get attempts(): number {
+    return this.#record.attempts
+  }
+
+  get workerIds(): readonly string[] {
+    return this.#record.workerIds
+  }
+
+  get errors(): readonly TaskAttemptError[] {
+    return (this.#errors ??= this.#record.errors.map(readError))
+  }
+
+  /** True once it is SUCCESSFUL or FAILED. */
+  get isFinished(): boolean {
+    return isFinal(this.#record.status)
+  }
+
+  /**
+   * What the function returned; `null` is a value.
+   *
+   * @throws TaskStateError ERR_TASKS_FAILED the task failed; ERR_TASKS_NOT_FINISHED it has not ended yet.
+   */
+  get returnValue(): Result {
+    const { id, status, returnValue } = this.#record
+    if (status === 'FAILED') {
+      const last = this.errors.at(-1)
+      const cure = last ? `its last error: ${last.name}: ${last.message.slice(0, 200)}` : 'look at errors'
+      throw new TaskStateError(id, 'SUCCESSFUL', status, cure, 'ERR_TASKS_FAILED')
+    }
+    if (status !== 'SUCCESSFUL') {
+      throw new TaskStateError(id, 'SUCCESSFUL', status, 'await result.wait() first', 'ERR_TASKS_NOT_FINISHED')
+    }
+    return decode(returnValue ?? 'null', 'return') as Result
+  }
+
+  /**
+   * Reads status, times, attempts, errors and value again, into this very object.
+   *
+   * @throws TaskNotFoundError the record is gone.
+   */
+  async refresh(): Promise<this> {
+    const [found] = await this.#source.storage.find([this.id])
+    if (!found) throw new TaskNotFoundError(this.id, `backend "${this.backendName}"`)
+    if (isDamaged(found)) throw new TaskRecordDamagedError(this.id, found.damage)
+    this.#record = found
+    this.#errors = undefined
+    return this
+  }
+
+  /**
+   * Resolves to this object, read again, once the task is SUCCESSFUL or FAILED. Woken by a message; nothing polls.
+   *
+   * @param options.timeoutMs how long to wait at most, in milliseconds; 30,000 when left out.
+   * @throws TaskTimeoutError it did not end in time (the task goes on).
+   * @throws TaskNotFoundError the record was deleted.
+   */
+  async wait(options: { timeoutMs?: number } = {}): Promise<this> {
+    const { timeoutMs = 30_000 } = options
+    if (!this.isFinished) {
+      const word = await this.#source.storage.awaitFinished(this.id, timeoutMs)
+      if (word === 'TIMEOUT') {
+        throw new TaskTimeoutError(`record ${this.id}`, timeoutMs, 'wait longer, or check that a worker serves its queue')
+      }
+    }
+    return await this.refresh()
+  }
+
+  /** For logs and JSON answers: plain data, the value only when there is one. */
+  toJSON(): Record<string, unknown> {
+    return {
+      id: this.id,
+      name: this.name,
+      status: this.status,
+      enqueuedAt: this.enqueuedAt,
+      startedAt: this.startedAt,
+      finishedAt: this.finishedAt,
+      lastAttemptedAt: this.lastAttemptedAt,
+      args: this.args,
+      priority: this.priority,
+      queueName: this.queueName,
+      backendName: this.backendName,
+      runAfter: this.runAfter,
+      attempts: this.attempts,
+      workerIds: this.workerIds,
+      errors: this.errors,
+      returnValue: this.status === 'SUCCESSFUL' ? this.returnValue : null,
+    }
+  }
+}

@@ -1,0 +1,676 @@
+/**
+ * Worker: takes due tasks, runs up to `concurrency` of them at a time, settles them, and looks after what others left.
+ * One loop of turns: settle what ended and take what fits, in one write; block only when nothing was there. Judges no
+ * record itself: the storage's scripts do. Works on every storage, also inside a web process.
+ */
+import { EventEmitter } from 'node:events'
+import { hostname } from 'node:os'
+import { Attempt } from './attempt.ts'
+import { systemClock } from './clock.ts'
+import { StorageUnavailableError, TaskError, TaskLeaseLostError } from './errors.ts'
+import { WORKER_ID_PATTERN } from './executor.ts'
+import type { HeldLease, Leases } from './lease-keeper.ts'
+import type { Logger } from './logger.ts'
+import { purgeFinished } from './maintenance.ts'
+import { anything, checkOptions, flag, integer, listOf, NAME_PATTERN, number, text } from './options.ts'
+import type { Delivery, Lease, Settlement, SettleWord, Taken } from './storage/storage.ts'
+import type { StreamQueue } from './stream-queue.ts'
+import { DEFAULT_QUEUE } from './task-backend.ts'
+import type { TaskBackend } from './task-backend.ts'
+import { taskRegistry } from './task-registry.ts'
+
+/** Every option of a worker; the commands' flags are these rows too. */
+export const WORKER_OPTIONS = Object.freeze({
+  queues: listOf(text({ pattern: NAME_PATTERN, description: 'a queue name' }), {
+    description: 'only these queues; left out = all, also ones that appear later',
+  }),
+  concurrency: integer({ min: 1, max: 1_000, default: 10, description: 'tasks at a time' }),
+  continuous: flag({ default: true, description: 'keep running when nothing is due' }),
+  intervalSeconds: number({
+    min: 0.01,
+    max: 3_600,
+    default: 1,
+    description: 'how often delayed tasks and new queues are looked at',
+  }),
+  maxTasks: integer({ min: 0, max: 1_000_000_000, default: 0, description: 'stop after so many; 0 = no limit' }),
+  claimIntervalSeconds: number({
+    min: 0.01,
+    max: 86_400,
+    default: 60,
+    description: 'how often stale deliveries are looked for',
+  }),
+  drainTimeoutSeconds: number({
+    min: 0,
+    max: 86_400,
+    default: 25,
+    description: 'how long a stop waits for running tasks',
+  }),
+  workerId: text({ pattern: WORKER_ID_PATTERN, description: 'shown in workerIds' }),
+  logger: anything({
+    shape: 'a logger with debug, info, warn and error',
+    is: (value): value is Logger => typeof value === 'object' && value !== null && 'error' in value,
+    description: "where it logs; the backend's logger when left out",
+  }),
+})
+
+export interface WorkerOptions {
+  readonly queues?: readonly string[] | undefined
+  readonly concurrency?: number | undefined
+  readonly continuous?: boolean | undefined
+  readonly intervalSeconds?: number | undefined
+  readonly maxTasks?: number | undefined
+  readonly claimIntervalSeconds?: number | undefined
+  readonly drainTimeoutSeconds?: number | undefined
+  readonly workerId?: string | undefined
+  readonly logger?: Logger | undefined
+}
+
+/** How one attempt ended, as the worker saw it. */
+export interface SettledEvent {
+  readonly id: string
+  readonly name: string
+  readonly queueName: string
+  readonly attempt: number
+  /** READY: it failed and runs again later. */
+  readonly outcome: Settlement['outcome']
+  /** LOST: another worker had taken it over, nothing was written. */
+  readonly word: SettleWord
+  readonly durationMs: number
+  /** The error as it was stored, for an outcome other than SUCCESSFUL. */
+  readonly error: string | null
+}
+
+export interface WorkerEvents {
+  /** Nothing is due and nothing runs. */
+  idle: []
+  settled: [SettledEvent]
+  leaseLost: [{ readonly id: string; readonly name: string }]
+  /** The storage failed; the worker goes on by itself. */
+  error: [unknown]
+}
+
+/** One delivery in hand: from before it runs until its settle or hand-back was answered. */
+interface InHand {
+  readonly delivery: Delivery
+  readonly attempt: Attempt
+  readonly startedMs: number
+  handedBack: boolean
+  /** Its settle is sent: that answer is the verdict, and a lost lease means nothing any more. */
+  closing: boolean
+}
+
+interface Ended {
+  readonly hand: InHand
+  readonly settlement: Settlement
+}
+
+/** One settle carries so many at most. */
+const SETTLE_BATCH = 100
+const TAKE_BATCH = 100
+const FIRST_BACKOFF_MS = 250
+const LAST_BACKOFF_MS = 5_000
+const HEARTBEAT_MS = 5_000
+/** Consumers that were not heard of for so many claim intervals are removed, if nothing is theirs. */
+const FORGET_AFTER_INTERVALS = 10
+
+const jittered = (ms: number): number => ms * (0.75 + Math.random() / 2)
+
+export class Worker extends EventEmitter<WorkerEvents> {
+  readonly backend: TaskBackend
+  readonly options: ReturnType<typeof checkOptions<typeof WORKER_OPTIONS>>
+  readonly #logger: Logger
+  readonly #queue: StreamQueue
+  readonly #leases: Leases
+  readonly #inHand = new Map<string, InHand>()
+  readonly #startedAt = systemClock.now()
+  /** Attempts that ended and wait for the next settle. */
+  #ended: Ended[] = []
+  /** Begun by a reclaim with crashes at the limit: each runs alone, after everything else has ended. */
+  #suspects: InHand[] = []
+  #queueNames: readonly string[] = []
+  #begun = 0
+  #settled = 0
+  #lost = 0
+  #state: 'new' | 'running' | 'draining' | 'stopped' = 'new'
+  /** The last take found nothing: block, or be idle. */
+  #dry = false
+  #mustRecover = false
+  #reclaimDue = true
+  #reader: { readonly abort: AbortController; readonly done: Promise<void> } | undefined
+  #wake: (() => void) | undefined
+  #timers = new Set<ReturnType<typeof systemClock.setTimeout>>()
+  #promoteTimer: ReturnType<typeof systemClock.setTimeout> | undefined
+  #loop: Promise<void> | undefined
+  #stopping: Promise<number> | undefined
+  #backoffMs = FIRST_BACKOFF_MS
+
+  /** @throws TaskOptionError an option is unknown or out of range, or the backend stores nothing. */
+  constructor(backend: TaskBackend, options: WorkerOptions = {}) {
+    super()
+    this.backend = backend
+    this.options = checkOptions('options', WORKER_OPTIONS, options)
+    this.#logger = this.options.logger ?? backend.logger
+    this.#queue = backend.openQueue({ workerId: this.options.workerId })
+    this.#leases = backend.openLeases(this.#queue)
+  }
+
+  get workerId(): string {
+    return this.#queue.workerId
+  }
+
+  /** Attempts begun and not yet settled. */
+  get running(): number {
+    return this.#inHand.size
+  }
+
+  /** Attempts settled so far. */
+  get processed(): number {
+    return this.#settled
+  }
+
+  /** Begins to take tasks. Calling it again changes nothing. @throws StorageUnavailableError the storage cannot be reached. */
+  async start(): Promise<void> {
+    if (this.#state !== 'new') return
+    this.#state = 'running'
+    try {
+      await this.#refreshQueues()
+    } catch (error) {
+      this.#state = 'new'
+      throw error
+    }
+    this.#every(this.#heartbeatMs, () => this.#heartbeat())
+    this.#every(this.options.claimIntervalSeconds * 1_000, () => this.#sweep())
+    this.#schedulePromotion(0)
+    void this.#heartbeat().catch((error: unknown) => this.#failed(error))
+    this.#loop = this.#run()
+  }
+
+  /** Starts, and resolves when `maxTasks` are done or, not continuous, when nothing is due; else when it was stopped. */
+  async run(): Promise<void> {
+    await this.start()
+    await this.#loop
+    await this.stop()
+  }
+
+  /**
+   * Takes no more, waits for what runs, then aborts and hands the rest back, uncounted. May be called twice: the shorter
+   * limit holds.
+   *
+   * @returns how many were handed back.
+   */
+  async stop(options: { drainTimeoutSeconds?: number } = {}): Promise<number> {
+    const drainMs = (options.drainTimeoutSeconds ?? this.options.drainTimeoutSeconds) * 1_000
+    if (this.#state === 'new') {
+      this.#state = 'stopped'
+      return 0
+    }
+    this.#stopping ??= this.#stop()
+    if (this.#inHand.size > 0) this.#after(drainMs, () => this.#handBackAll())
+    return await this.#stopping
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
+  }
+
+  // The loop
+
+  async #run(): Promise<void> {
+    while (this.#state === 'running' || this.#inHand.size > 0 || this.#ended.length > 0) {
+      try {
+        if (await this.#turn()) {
+          this.#backoffMs = FIRST_BACKOFF_MS
+          continue
+        }
+        if (this.#finished()) return
+      } catch (error) {
+        this.#failed(error)
+        this.#mustRecover = true
+        await this.#pause(jittered(this.#backoffMs))
+        this.#backoffMs = Math.min(this.#backoffMs * 2, LAST_BACKOFF_MS)
+        continue
+      }
+      await this.#pause()
+    }
+  }
+
+  /** One turn. False when there was nothing to do. */
+  async #turn(): Promise<boolean> {
+    if (this.#suspects.length > 0) return await this.#turnOfSuspects()
+    const free = this.#free()
+    if (free > 0 && this.#mustRecover) await this.#recover(free)
+    else if (free > 0 && this.#reclaimDue) await this.#reclaim(free)
+    const ended = this.#ended.splice(0, SETTLE_BATCH)
+    // Slots that this settle frees are taken again in the same write.
+    const count = Math.min(this.#free() + ended.length, this.#left(), TAKE_BATCH)
+    const wanted = this.#state === 'running' && count > 0 && !(this.#dry && ended.length === 0)
+    if (ended.length === 0 && !wanted) {
+      if (this.#dry && free > 0 && this.#state === 'running') this.#block()
+      return false
+    }
+    if (!wanted) await this.#settle(ended)
+    else if (ended.length === 0) this.#accept(await this.#timed((at) => this.#take(count, at)))
+    else await this.#settleAndTake(ended, count)
+    return true
+  }
+
+  /** Slots for further attempts; one belongs to the blocking read while it is out. */
+  #free(): number {
+    const reserved = this.#reader ? 1 : 0
+    return Math.min(this.options.concurrency - this.#inHand.size, this.#left()) - reserved
+  }
+
+  #left(): number {
+    if (this.#state !== 'running') return 0
+    return this.options.maxTasks === 0 ? Infinity : this.options.maxTasks - this.#begun
+  }
+
+  #finished(): boolean {
+    if (this.#inHand.size > 0 || this.#ended.length > 0 || this.#suspects.length > 0) return false
+    if (this.#state !== 'running') return true
+    if (this.#left() <= 0) return true
+    if (!this.#dry) return false
+    this.emit('idle')
+    return !this.options.continuous
+  }
+
+  async #take(count: number, sentAtMs: number): Promise<{ taken: Taken; sentAtMs: number }> {
+    return { taken: await this.#queue.take(count, { queueNames: this.#queueNames }), sentAtMs }
+  }
+
+  async #settleAndTake(ended: Ended[], count: number): Promise<void> {
+    for (const { hand } of ended) hand.closing = true
+    const sentAtMs = systemClock.monotonicMs()
+    try {
+      const settlements = ended.map(({ settlement }) => settlement)
+      const { words, taken } = await this.#queue.settleAndTake(settlements, count, this.#queueNames)
+      this.#answered(ended, words)
+      this.#accept({ taken, sentAtMs })
+    } catch (error) {
+      this.#ended.unshift(...ended)
+      throw error
+    }
+  }
+
+  async #settle(ended: Ended[]): Promise<void> {
+    for (const { hand } of ended) hand.closing = true
+    try {
+      this.#answered(ended, await this.#queue.settle(ended.map(({ settlement }) => settlement)))
+    } catch (error) {
+      // The outcome is unknown: the same call again, until it is SETTLED or LOST.
+      this.#ended.unshift(...ended)
+      throw error
+    }
+  }
+
+  #answered(ended: readonly Ended[], words: readonly SettleWord[]): void {
+    const finished: string[] = []
+    this.#release(ended.map(({ hand }) => hand))
+    ended.forEach(({ hand, settlement }, index) => {
+      const word = words[index] ?? 'LOST'
+      const { record, lease } = hand.delivery
+      if (word === 'SETTLED') {
+        this.#settled += 1
+        if (settlement.outcome === 'READY') this.#schedulePromotion(settlement.delayMs)
+        else finished.push(record.id)
+      } else {
+        this.#lost += 1
+        this.emit('leaseLost', { id: record.id, name: record.name })
+        this.#logger.warn({ code: 'ERR_TASKS_LEASE_LOST', id: record.id, token: lease.token, word }, 'a settle was refused')
+      }
+      if (this.listenerCount('settled') > 0) {
+        this.emit('settled', {
+          ...{ id: record.id, name: record.name, queueName: record.queueName, attempt: record.attempts },
+          ...{ outcome: settlement.outcome, word, durationMs: systemClock.monotonicMs() - hand.startedMs },
+          error: settlement.outcome === 'SUCCESSFUL' ? null : settlement.payload,
+        })
+      }
+    })
+    if (finished.length > 0 && this.backend.hasListeners('taskFinished')) this.#tellFinished(finished)
+  }
+
+  #tellFinished(ids: readonly string[]): void {
+    const tell = async (): Promise<void> => {
+      for (const id of ids) this.backend.emit('taskFinished', await this.backend.getResult(id))
+    }
+    tell().catch((error: unknown) => this.#failed(error))
+  }
+
+  // Deliveries
+
+  #accept({ taken, sentAtMs }: { taken: Taken; sentAtMs: number }): void {
+    this.#dry = taken.begun.length === 0 && taken.passed === 0
+    this.#begin(taken.begun, sentAtMs)
+  }
+
+  #begin(deliveries: readonly Delivery[], sentAtMs: number): void {
+    const unknown: Lease[] = []
+    const hands: InHand[] = []
+    for (const delivery of deliveries) {
+      const { lease, record } = delivery
+      const held = this.#inHand.get(lease.id)
+      if (held) {
+        // The same record by two ways: the newer token is the live one.
+        if (record.fence <= held.delivery.record.fence) continue
+        held.attempt.lose(new TaskLeaseLostError(lease.id))
+        this.#release([held])
+      }
+      const task = taskRegistry.find(record.name)
+      if (task) {
+        const attempt = new Attempt(this.backend, delivery, task, systemClock)
+        const hand = { delivery, attempt, startedMs: systemClock.monotonicMs(), handedBack: false, closing: false }
+        this.#inHand.set(lease.id, hand)
+        hands.push(hand)
+      } else {
+        const facts = { code: 'ERR_TASKS_NOT_REGISTERED', id: record.id, name: record.name }
+        this.#logger.warn(facts, 'no task of that name is known here; it is handed back')
+        unknown.push(lease)
+      }
+    }
+    this.#begun += hands.length
+    // All leases are in good hands before the first function is called: it may block this loop.
+    if (hands.length > 0) this.#leases.hold(hands.map((hand) => this.#heldLease(hand, sentAtMs)))
+    for (const hand of hands) {
+      if (hand.delivery.record.crashes < this.#queue.maxCrashes) this.#start(hand)
+      else this.#suspects.push(hand)
+    }
+    if (this.#suspects.length > 0) this.#reader?.abort.abort()
+    if (unknown.length > 0) this.#handBackUnknown(unknown)
+  }
+
+  #heldLease(hand: InHand, sentAtMs: number): HeldLease {
+    const { delivery, attempt } = hand
+    const lose = (reason: TaskLeaseLostError): void => this.#leaseLost(hand, reason)
+    return { lease: delivery.lease, sentAtMs, timeoutMs: attempt.task.timeoutMs, lose }
+  }
+
+  #start(hand: InHand): void {
+    const { delivery, attempt } = hand
+    if (this.backend.hasListeners('taskStarted')) this.backend.emit('taskStarted', this.backend.result(delivery.record))
+    void attempt.run().then((ending) => {
+      if (hand.handedBack || this.#inHand.get(delivery.lease.id) !== hand) return
+      if ('requeue' in ending) {
+        void this.#handBack([hand]).catch((error: unknown) => this.#failed(error))
+        return
+      }
+      this.#ended.push({ hand, settlement: ending.settle })
+      this.#dry = false
+      this.#wakeUp()
+    })
+  }
+
+  #leaseLost(hand: InHand, reason: TaskLeaseLostError): void {
+    if (hand.closing) return
+    const { id, name } = hand.delivery.record
+    this.#logger.warn({ code: reason.code, id, name }, 'the lease of a running task is lost; its signal is aborted')
+    hand.attempt.lose(reason)
+  }
+
+  #release(hands: readonly InHand[]): void {
+    this.#leases.release(hands.map(({ delivery }) => delivery.lease))
+    for (const hand of hands) {
+      const { id } = hand.delivery.lease
+      if (this.#inHand.get(id) === hand) this.#inHand.delete(id)
+    }
+  }
+
+  async #handBack(hands: readonly InHand[]): Promise<number> {
+    for (const hand of hands) hand.handedBack = true
+    let handedBack = 0
+    try {
+      for (let start = 0; start < hands.length; start += SETTLE_BATCH) {
+        const batch = hands.slice(start, start + SETTLE_BATCH)
+        const words = await this.#queue.requeue(batch.map(({ delivery }) => delivery.lease))
+        handedBack += words.filter((word) => word === 'REQUEUED').length
+        this.#lost += words.filter((word) => word === 'LOST').length
+      }
+    } finally {
+      // Unanswered: the lease runs out, and somebody takes over.
+      this.#release(hands)
+      this.#begun -= this.#state === 'running' ? handedBack : 0
+      this.#dry = false
+      this.#wakeUp()
+    }
+    return handedBack
+  }
+
+  #handBackUnknown(leases: readonly Lease[]): void {
+    this.#queue.requeue(leases, { delay: 'growing' }).catch((error: unknown) => this.#failed(error))
+  }
+
+  async #turnOfSuspects(): Promise<boolean> {
+    const [suspect] = this.#suspects
+    const ended = this.#ended.splice(0, SETTLE_BATCH)
+    if (ended.length > 0) {
+      await this.#settle(ended)
+      return true
+    }
+    // Those that wait are in hand too; one that runs makes it one more than wait.
+    if (!suspect || this.#inHand.size > this.#suspects.length) return false
+    this.#suspects.shift()
+    this.#start(suspect)
+    return true
+  }
+
+  // Waiting for entries
+
+  #block(): void {
+    if (this.#reader || !this.options.continuous || this.#suspects.length > 0) return
+    const abort = new AbortController()
+    const sentAtMs = systemClock.monotonicMs()
+    const { blockTimeoutMs: blockMs } = this.backend.limits
+    const done = this.#queue
+      .takeBlocking({ queueNames: this.#queueNames, blockMs, signal: abort.signal })
+      .then((taken) => {
+        this.#reader = undefined
+        if (taken.begun.length === 0 && taken.passed === 0) return
+        this.#dry = false
+        // Counted from the earliest moment at which it can have begun.
+        this.#begin(taken.begun, Math.max(sentAtMs, systemClock.monotonicMs() - blockMs))
+      })
+      .catch(async (error: unknown) => {
+        this.#mustRecover = true
+        this.#failed(error)
+        await this.#sleep(jittered(this.#backoffMs))
+      })
+      .finally(() => {
+        this.#reader = undefined
+        this.#wakeUp()
+      })
+    this.#reader = { abort, done }
+  }
+
+  /** Until something ended, came, or changed; or for `ms`. */
+  #pause(ms?: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = ms === undefined ? undefined : systemClock.setTimeout(() => this.#wakeUp(), ms)
+      this.#wake = () => {
+        if (timer !== undefined) systemClock.clearTimeout(timer)
+        this.#wake = undefined
+        resolve()
+      }
+    })
+  }
+
+  #sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => systemClock.setTimeout(resolve, ms))
+  }
+
+  #wakeUp(): void {
+    this.#wake?.()
+  }
+
+  // Maintenance
+
+  async #refreshQueues(): Promise<void> {
+    const names = this.options.queues ?? (await this.#queue.queueNames())
+    const next = names.length > 0 ? names : [DEFAULT_QUEUE]
+    if (next.length === this.#queueNames.length && next.every((name) => this.#queueNames.includes(name))) return
+    this.#queueNames = next
+    // The blocking read looks at the queues it was started with.
+    this.#reader?.abort.abort()
+    this.#dry = false
+    this.#wakeUp()
+  }
+
+  #schedulePromotion(dueInMs: number): void {
+    if (this.#state !== 'running') return
+    const intervalMs = this.options.intervalSeconds * 1_000
+    const waitMs = Math.min(dueInMs, intervalMs)
+    if (this.#promoteTimer !== undefined) {
+      if (waitMs >= intervalMs) return
+      systemClock.clearTimeout(this.#promoteTimer)
+      this.#timers.delete(this.#promoteTimer)
+    }
+    this.#promoteTimer = this.#after(waitMs, () => {
+      this.#promoteTimer = undefined
+      void this.#promote()
+    })
+  }
+
+  async #promote(): Promise<void> {
+    let dueInMs = Infinity
+    try {
+      if (!this.options.queues) await this.#refreshQueues()
+      const { moved, dueInMs: next } = await this.#queue.promote(this.#queueNames)
+      dueInMs = next ?? Infinity
+      if (moved > 0) {
+        this.#dry = false
+        this.#wakeUp()
+      }
+    } catch (error) {
+      this.#failed(error)
+    }
+    this.#schedulePromotion(dueInMs)
+  }
+
+  async #reclaim(free: number): Promise<void> {
+    const sentAtMs = systemClock.monotonicMs()
+    const { begun, crashed, done } = await this.#queue.reclaim(free, { queueNames: this.#queueNames })
+    // A pass cut short by the slots goes on when the next are free.
+    this.#reclaimDue = !done
+    if (begun.length > 0) this.#dry = false
+    this.#begin(begun, sentAtMs)
+    if (crashed.length > 0) {
+      this.#logger.error({ code: 'ERR_TASKS_ABANDONED', ids: crashed }, 'records failed: their workers died too often')
+      if (this.backend.hasListeners('taskFinished')) this.#tellFinished(crashed)
+    }
+  }
+
+  async #recover(free: number): Promise<void> {
+    const sentAtMs = systemClock.monotonicMs()
+    const { begun } = await this.#queue.recover(free, new Set(this.#inHand.keys()), this.#queueNames)
+    this.#mustRecover = false
+    this.#begin(begun, sentAtMs)
+  }
+
+  async #sweep(): Promise<void> {
+    this.#mustRecover = true
+    this.#reclaimDue = true
+    this.#dry = false
+    this.#wakeUp()
+    const finishedForMs = this.backend.limits.completedTaskTtlSeconds * 1_000
+    const { deleted } = await purgeFinished(this.backend.storage, { finishedForMs })
+    if (deleted > 0) this.#logger.info({ deleted }, 'finished records were removed; their retention ended')
+    await this.backend.storage.sweep(this.options.claimIntervalSeconds * 1_000 * FORGET_AFTER_INTERVALS)
+  }
+
+  get #heartbeatMs(): number {
+    return Math.min(HEARTBEAT_MS, this.options.claimIntervalSeconds * 1_000)
+  }
+
+  async #heartbeat(): Promise<void> {
+    const { concurrency, queues } = this.options
+    await this.backend.storage.heartbeat({
+      consumer: this.#queue.consumer,
+      fields: {
+        workerId: this.workerId,
+        host: hostname(),
+        pid: String(process.pid),
+        node: process.version,
+        startedAt: String(this.#startedAt),
+        state: this.#state,
+        concurrency: String(concurrency),
+        running: String(this.#inHand.size),
+        settled: String(this.#settled),
+        lost: String(this.#lost),
+        queues: queues?.join(' ') ?? '',
+        tasks: taskRegistry.names().slice(0, 1_000).join(' '),
+        memoryBytes: String(process.memoryUsage.rss()),
+      },
+    })
+  }
+
+  #after(ms: number, act: () => unknown): ReturnType<typeof systemClock.setTimeout> {
+    const timer = systemClock.setTimeout(() => {
+      this.#timers.delete(timer)
+      act()
+    }, ms)
+    this.#timers.add(timer)
+    return timer
+  }
+
+  /** Every `ms`, jittered, so that workers started together do not come together. */
+  #every(ms: number, act: () => Promise<void>): void {
+    this.#after(jittered(ms), () => {
+      act()
+        .catch((error: unknown) => this.#failed(error))
+        .finally(() => {
+          if (this.#state === 'running' || this.#state === 'draining') this.#every(ms, act)
+        })
+    })
+  }
+
+  // The end
+
+  async #stop(): Promise<number> {
+    this.#state = 'draining'
+    this.#handedBack = 0
+    this.#reader?.abort.abort()
+    this.#wakeUp()
+    await this.#reader?.done
+    await this.#loop
+    const waiting = this.#suspects.splice(0)
+    if (waiting.length > 0) this.#handBackAll()
+    await this.#handingBack
+    this.#state = 'stopped'
+    for (const timer of this.#timers) systemClock.clearTimeout(timer)
+    this.#timers.clear()
+    await this.#leases.stop()
+    try {
+      // What was delivered and never arrived goes back too; then nothing is left that keeps this consumer.
+      await this.#queue.recover(0, new Set(), this.#queueNames)
+      await this.#queue.forget()
+    } catch (error) {
+      this.#failed(error)
+    }
+    return this.#handedBack
+  }
+
+  #handedBack = 0
+  #handingBack: Promise<void> | undefined
+
+  #handBackAll(): void {
+    const hands = [...this.#inHand.values()].filter((hand) => !this.#ended.some((ended) => ended.hand === hand))
+    if (hands.length === 0) return
+    this.#suspects = []
+    for (const { attempt } of hands) attempt.handBack()
+    this.#handingBack = this.#handBack(hands)
+      .then((count) => {
+        this.#handedBack += count
+      })
+      .catch((error: unknown) => this.#failed(error))
+      .finally(() => this.#wakeUp())
+  }
+
+  #timed<T>(act: (sentAtMs: number) => Promise<T>): Promise<T> {
+    return act(systemClock.monotonicMs())
+  }
+
+  #failed(error: unknown): void {
+    const expected = error instanceof StorageUnavailableError
+    const code = error instanceof TaskError ? error.code : undefined
+    this.#logger[expected ? 'warn' : 'error']({ code, error }, 'the worker met an error and goes on')
+    if (this.listenerCount('error') > 0) this.emit('error', error)
+  }
+}
