@@ -138,8 +138,15 @@ export class Worker extends EventEmitter<WorkerEvents> {
   #reclaimDue = true
   #reader: { readonly abort: AbortController; readonly done: Promise<void> } | undefined
   #wake: (() => void) | undefined
+  /** Something changed since the last turn began: no pause before the next. */
+  #woken = false
+  /** The storage is away: said once, not once a retry. */
+  #troubled = false
+  /** Calls that nobody waits for before the end: hand-backs of unknown tasks, news for listeners. */
+  readonly #background = new Set<Promise<void>>()
+  #handedBack = 0
   #timers = new Set<ReturnType<typeof systemClock.setTimeout>>()
-  #promoteTimer: ReturnType<typeof systemClock.setTimeout> | undefined
+  #promotion: { readonly timer: ReturnType<typeof systemClock.setTimeout>; readonly atMs: number } | undefined
   #loop: Promise<void> | undefined
   #stopping: Promise<number> | undefined
   #backoffMs = FIRST_BACKOFF_MS
@@ -178,10 +185,12 @@ export class Worker extends EventEmitter<WorkerEvents> {
       this.#state = 'new'
       throw error
     }
+    // Stopped meanwhile: there is nothing to begin any more.
+    if (this.#stopping) return
     this.#every(this.#heartbeatMs, () => this.#heartbeat())
     this.#every(this.options.claimIntervalSeconds * 1_000, () => this.#sweep())
     this.#schedulePromotion(0)
-    void this.#heartbeat().catch((error: unknown) => this.#failed(error))
+    this.#inBackground(this.#heartbeat())
     this.#loop = this.#run()
   }
 
@@ -217,12 +226,12 @@ export class Worker extends EventEmitter<WorkerEvents> {
 
   async #run(): Promise<void> {
     while (this.#state === 'running' || this.#inHand.size > 0 || this.#ended.length > 0) {
+      this.#woken = false
       try {
-        if (await this.#turn()) {
-          this.#backoffMs = FIRST_BACKOFF_MS
-          continue
-        }
-        if (this.#finished()) return
+        const busy = (await this.#turn()) || (await this.#promoteBeforeEnd())
+        this.#backoffMs = FIRST_BACKOFF_MS
+        this.#troubled = false
+        if (busy) continue
       } catch (error) {
         this.#failed(error)
         this.#mustRecover = true
@@ -230,8 +239,17 @@ export class Worker extends EventEmitter<WorkerEvents> {
         this.#backoffMs = Math.min(this.#backoffMs * 2, LAST_BACKOFF_MS)
         continue
       }
+      if (this.#finished()) return
       await this.#pause()
     }
+  }
+
+  /** A worker that ends when nothing is due has to ask the delayed ones before it says so. */
+  async #promoteBeforeEnd(): Promise<boolean> {
+    if (this.options.continuous || !this.#dry || this.#inHand.size > 0 || this.#state !== 'running') return false
+    const { moved } = await this.#queue.promote(this.#queueNames)
+    if (moved > 0) this.#dry = false
+    return moved > 0
   }
 
   /** One turn. False when there was nothing to do. */
@@ -333,7 +351,15 @@ export class Worker extends EventEmitter<WorkerEvents> {
     const tell = async (): Promise<void> => {
       for (const id of ids) this.backend.emit('taskFinished', await this.backend.getResult(id))
     }
-    tell().catch((error: unknown) => this.#failed(error))
+    this.#inBackground(tell())
+  }
+
+  #inBackground(work: Promise<unknown>): void {
+    const done: Promise<void> = work
+      .then(() => undefined)
+      .catch((error: unknown) => this.#failed(error))
+      .finally(() => this.#background.delete(done))
+    this.#background.add(done)
   }
 
   // Deliveries
@@ -375,7 +401,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
       else this.#suspects.push(hand)
     }
     if (this.#suspects.length > 0) this.#reader?.abort.abort()
-    if (unknown.length > 0) this.#handBackUnknown(unknown)
+    if (unknown.length > 0) this.#inBackground(this.#queue.requeue(unknown, { delay: 'growing' }))
   }
 
   #heldLease(hand: InHand, sentAtMs: number): HeldLease {
@@ -390,7 +416,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
     void attempt.run().then((ending) => {
       if (hand.handedBack || this.#inHand.get(delivery.lease.id) !== hand) return
       if ('requeue' in ending) {
-        void this.#handBack([hand]).catch((error: unknown) => this.#failed(error))
+        this.#inBackground(this.#handBack([hand]))
         return
       }
       this.#ended.push({ hand, settlement: ending.settle })
@@ -414,28 +440,22 @@ export class Worker extends EventEmitter<WorkerEvents> {
     }
   }
 
-  async #handBack(hands: readonly InHand[]): Promise<number> {
+  /** Uncounted by the record, but counted by `maxTasks`: it was begun here. */
+  async #handBack(hands: readonly InHand[]): Promise<void> {
     for (const hand of hands) hand.handedBack = true
-    let handedBack = 0
     try {
       for (let start = 0; start < hands.length; start += SETTLE_BATCH) {
         const batch = hands.slice(start, start + SETTLE_BATCH)
         const words = await this.#queue.requeue(batch.map(({ delivery }) => delivery.lease))
-        handedBack += words.filter((word) => word === 'REQUEUED').length
+        this.#handedBack += words.filter((word) => word === 'REQUEUED').length
         this.#lost += words.filter((word) => word === 'LOST').length
       }
     } finally {
       // Unanswered: the lease runs out, and somebody takes over.
       this.#release(hands)
-      this.#begun -= this.#state === 'running' ? handedBack : 0
       this.#dry = false
       this.#wakeUp()
     }
-    return handedBack
-  }
-
-  #handBackUnknown(leases: readonly Lease[]): void {
-    this.#queue.requeue(leases, { delay: 'growing' }).catch((error: unknown) => this.#failed(error))
   }
 
   async #turnOfSuspects(): Promise<boolean> {
@@ -468,10 +488,10 @@ export class Worker extends EventEmitter<WorkerEvents> {
         // Counted from the earliest moment at which it can have begun.
         this.#begin(taken.begun, Math.max(sentAtMs, systemClock.monotonicMs() - blockMs))
       })
-      .catch(async (error: unknown) => {
+      .catch((error: unknown) => {
+        // The next turn looks for what this read may have brought, and waits longer with each failure.
         this.#mustRecover = true
         this.#failed(error)
-        await this.#sleep(jittered(this.#backoffMs))
       })
       .finally(() => {
         this.#reader = undefined
@@ -480,23 +500,22 @@ export class Worker extends EventEmitter<WorkerEvents> {
     this.#reader = { abort, done }
   }
 
-  /** Until something ended, came, or changed; or for `ms`. */
-  #pause(ms?: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = ms === undefined ? undefined : systemClock.setTimeout(() => this.#wakeUp(), ms)
-      this.#wake = () => {
+  /** Until something ended, came, or changed; or for `ms`, whatever happens (except a stop). */
+  async #pause(ms?: number): Promise<void> {
+    if (ms === undefined && this.#woken) return
+    await new Promise<void>((resolve) => {
+      const wake = (): void => {
         if (timer !== undefined) systemClock.clearTimeout(timer)
         this.#wake = undefined
         resolve()
       }
+      const timer = ms === undefined ? undefined : systemClock.setTimeout(wake, ms)
+      this.#wake = ms === undefined ? wake : () => this.#state !== 'running' && wake()
     })
   }
 
-  #sleep(ms: number): Promise<void> {
-    return new Promise((resolve) => systemClock.setTimeout(resolve, ms))
-  }
-
   #wakeUp(): void {
+    this.#woken = true
     this.#wake?.()
   }
 
@@ -513,19 +532,21 @@ export class Worker extends EventEmitter<WorkerEvents> {
     this.#wakeUp()
   }
 
+  /** The next promotion, in an interval at the latest; an earlier one that is planned stays. */
   #schedulePromotion(dueInMs: number): void {
     if (this.#state !== 'running') return
-    const intervalMs = this.options.intervalSeconds * 1_000
-    const waitMs = Math.min(dueInMs, intervalMs)
-    if (this.#promoteTimer !== undefined) {
-      if (waitMs >= intervalMs) return
-      systemClock.clearTimeout(this.#promoteTimer)
-      this.#timers.delete(this.#promoteTimer)
+    const waitMs = Math.min(dueInMs, this.options.intervalSeconds * 1_000)
+    const atMs = systemClock.monotonicMs() + waitMs
+    if (this.#promotion) {
+      if (this.#promotion.atMs <= atMs) return
+      systemClock.clearTimeout(this.#promotion.timer)
+      this.#timers.delete(this.#promotion.timer)
     }
-    this.#promoteTimer = this.#after(waitMs, () => {
-      this.#promoteTimer = undefined
-      void this.#promote()
+    const timer = this.#after(waitMs, () => {
+      this.#promotion = undefined
+      this.#inBackground(this.#promote())
     })
+    this.#promotion = { timer, atMs }
   }
 
   async #promote(): Promise<void> {
@@ -625,14 +646,15 @@ export class Worker extends EventEmitter<WorkerEvents> {
 
   async #stop(): Promise<number> {
     this.#state = 'draining'
-    this.#handedBack = 0
-    this.#reader?.abort.abort()
-    this.#wakeUp()
-    await this.#reader?.done
-    await this.#loop
+    // Those that were not started yet have nothing to finish.
     const waiting = this.#suspects.splice(0)
-    if (waiting.length > 0) this.#handBackAll()
-    await this.#handingBack
+    if (waiting.length > 0) this.#inBackground(this.#handBack(waiting))
+    const reader = this.#reader
+    reader?.abort.abort()
+    this.#wakeUp()
+    await reader?.done
+    await this.#loop
+    while (this.#background.size > 0) await Promise.all(this.#background)
     this.#state = 'stopped'
     for (const timer of this.#timers) systemClock.clearTimeout(timer)
     this.#timers.clear()
@@ -647,20 +669,13 @@ export class Worker extends EventEmitter<WorkerEvents> {
     return this.#handedBack
   }
 
-  #handedBack = 0
-  #handingBack: Promise<void> | undefined
-
   #handBackAll(): void {
-    const hands = [...this.#inHand.values()].filter((hand) => !this.#ended.some((ended) => ended.hand === hand))
+    const hands = [...this.#inHand.values()].filter(
+      (hand) => !hand.handedBack && !hand.closing && !this.#ended.some((ended) => ended.hand === hand),
+    )
     if (hands.length === 0) return
-    this.#suspects = []
     for (const { attempt } of hands) attempt.handBack()
-    this.#handingBack = this.#handBack(hands)
-      .then((count) => {
-        this.#handedBack += count
-      })
-      .catch((error: unknown) => this.#failed(error))
-      .finally(() => this.#wakeUp())
+    this.#inBackground(this.#handBack(hands))
   }
 
   #timed<T>(act: (sentAtMs: number) => Promise<T>): Promise<T> {
@@ -668,9 +683,11 @@ export class Worker extends EventEmitter<WorkerEvents> {
   }
 
   #failed(error: unknown): void {
-    const expected = error instanceof StorageUnavailableError
+    const outage = error instanceof StorageUnavailableError
+    const level = !outage ? 'error' : this.#troubled ? 'debug' : 'warn'
+    if (outage) this.#troubled = true
     const code = error instanceof TaskError ? error.code : undefined
-    this.#logger[expected ? 'warn' : 'error']({ code, error }, 'the worker met an error and goes on')
+    this.#logger[level]({ code, error }, 'the worker met an error and goes on')
     if (this.listenerCount('error') > 0) this.emit('error', error)
   }
 }

@@ -66,7 +66,10 @@ export class RecordVerbs {
       .map(({ member, score }) => ({ id: member, enqueuedAt: score }))
   }
 
-  count(cells: readonly Cell[], bounds: { from?: number | undefined; to?: number | undefined } = {}): readonly number[] {
+  count(
+    cells: readonly Cell[],
+    bounds: { from?: number | undefined; to?: number | undefined } = {},
+  ): readonly number[] {
     const { from = -Infinity, to = Infinity } = bounds
     return cells.map((cell) => this.#keyspace.cell(cell)?.countBetween(from, to) ?? 0)
   }

@@ -101,7 +101,9 @@ export class SortedSet {
     const found: Member[] = []
     const members =
       order === 'ascending'
-        ? this.#forwards(this.#firstNot((m) => m.score < from || (after !== undefined && compareMembers(m, after) <= 0)))
+        ? this.#forwards(
+            this.#firstNot((m) => m.score < from || (after !== undefined && compareMembers(m, after) <= 0)),
+          )
         : this.#backwards(this.#firstNot((m) => m.score <= to && (after === undefined || compareMembers(m, after) < 0)))
     for (const member of members) {
       if (found.length >= limit || member.score < from || member.score > to) break
