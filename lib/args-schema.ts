@@ -118,7 +118,7 @@ function shapeOf(error: ErrorObject | undefined): string {
   if (error?.keyword === 'type') return `of type ${[type].flat().join(' or ')}`
   if (error?.keyword === 'enum') return `one of ${shown(allowedValues)}`
   if (error?.keyword === 'const') return shown(allowedValue)
-  return `valid: it ${error?.message ?? 'must fit'}`
+  return `valid: ${error?.message ?? 'must fit the schema'}`
 }
 
 /** From the JSON pointer of an error to the keys of a path, and to the value that stands there. */

@@ -98,7 +98,7 @@ function build(alias: string, settings: BackendConfig): TaskBackend {
   if (backend === undefined) {
     throw new TaskOptionError(`${where}.backend`, 'a kind of backend', backend, `there are ${Object.keys(KINDS).join(', ')}`)
   }
-  const Backend = (typeof backend === 'string' ? KINDS[backend] : backend) as BackendClass
+  const Backend = (typeof backend === 'string' ? KINDS[backend] : backend)
   const all = { ...options, alias, ...(queues && { queues }), ...(logger && { logger }) }
   const instance = new Backend(all as never)
   if (!(instance instanceof TaskBackend)) {

@@ -233,20 +233,17 @@ export class DoNotRetry extends TaskError {
 
 /** The storage cannot be reached, does not answer in time, or refuses to write. The outcome of the call is unknown. */
 export class StorageUnavailableError extends TaskError {
-  constructor(action: string, reason: string, cure: string, options?: ErrorOptions) {
-    super('ERR_TASKS_STORAGE_UNAVAILABLE', `expected the storage to ${action}, got: ${reason} (${cure})`, options)
+  constructor(action: string, reason: string, cure: string, options?: ErrorOptions & { code?: string }) {
+    const code = options?.code ?? 'ERR_TASKS_STORAGE_UNAVAILABLE'
+    super(code, `expected the storage to ${action}, got: ${reason} (${cure})`, options)
   }
 }
 
 /** The storage answered, but is full (`maxmemory`): nothing was written. */
 export class StorageFullError extends StorageUnavailableError {
   constructor(action: string, options?: ErrorOptions) {
-    super(
-      action,
-      'no memory left (OOM)',
-      'raise maxmemory, purge finished records, or let the workers catch up',
-      options,
-    )
+    const cure = 'raise maxmemory, purge finished records, or let the workers catch up'
+    super(action, 'no memory left (OOM)', cure, { ...options, code: 'ERR_TASKS_STORAGE_FULL' })
   }
 }
 

@@ -6,7 +6,17 @@ import { systemClock } from './clock.ts'
 import { runDelivery } from './delivery-run.ts'
 import { TaskNotFoundError, TaskOptionError } from './errors.ts'
 import { lookAfter, purgeFinished } from './maintenance.ts'
-import { anything, checkOptions, flag, integer, listOf, NAME_PATTERN, normalizeRecordId, oneOf, text } from './options.ts'
+import {
+  anything,
+  checkOptions,
+  flag,
+  integer,
+  listOf,
+  NAME_PATTERN,
+  normalizeRecordId,
+  oneOf,
+  text,
+} from './options.ts'
 import type { RecordFilter } from './record-query.ts'
 import type { Delivery } from './storage/storage.ts'
 import type { StreamQueue } from './stream-queue.ts'
@@ -109,13 +119,13 @@ async function queuesOf(queue: StreamQueue, queueName: string | undefined): Prom
 async function takeOne(
   backend: TaskBackend,
   queue: StreamQueue,
-  queueName: string | undefined,
+  { queueName, workerId }: Pick<RunChoice, 'queueName' | 'workerId'>,
 ): Promise<Delivery | undefined> {
   const queueNames = await queuesOf(queue, queueName)
-  const [orphan] = await lookAfter(backend, queue, 1, queueNames, systemClock.monotonicMs())
+  const [orphan] = await lookAfter(backend, queue, 1, { queueNames, workerId }, systemClock.monotonicMs())
   if (orphan) return orphan
-  for (let looked = 0; looked < Math.max(queueNames.length, 1); ) {
-    const { begun, passed } = await queue.take(1, { queueNames })
+  for (let looked = 0; looked < Math.max(queueNames.length, 1);) {
+    const { begun, passed } = await queue.take(1, { queueNames, workerId })
     if (begun[0]) return begun[0]
     // Only entries that belong to others: there may be more behind them.
     if (passed === 0) looked += 20
@@ -126,11 +136,10 @@ async function takeOne(
 /** Runs deliveries until `next` has none; answers how each ended. Those handed back (unknown here) are left out. */
 async function runEach(
   backend: TaskBackend,
-  queue: StreamQueue,
   limit: number,
   next: () => Promise<Delivery | undefined>,
 ): Promise<TaskResult[]> {
-  const leases = queue === backend.queue ? backend.leases : backend.openLeases(queue)
+  const { queue, leases } = backend
   const results: TaskResult[] = []
   while (results.length < limit) {
     const sentAtMs = systemClock.monotonicMs()
@@ -142,185 +151,197 @@ async function runEach(
   return results
 }
 
-function queueFor(backend: TaskBackend, workerId: string | undefined): StreamQueue {
-  return workerId === undefined ? backend.queue : backend.openQueue({ workerId })
-}
+/**
+ * The executor's verbs over backends that are found by `backendOf`: `executor` asks taskBackends, a router those it was given.
+ *
+ * @throws TaskOptionError by every verb: an option is unknown or out of range, or no backend has that alias.
+ */
+export function executorOver(backendOf: (alias: string) => TaskBackend) {
+  const verbs = {
+    /** Runs the next task that is due. @returns its result; null when none was due. */
+    async processOneTask(options: RunChoice = {}): Promise<TaskResult | null> {
+      const [result] = await verbs.processTasks({ ...options, maxTasks: 1 })
+      return result ?? null
+    },
 
-export const executor = {
-  /** Runs the next task that is due. @returns its result; null when none was due. */
-  async processOneTask(options: RunChoice = {}): Promise<TaskResult | null> {
-    const [result] = await executor.processTasks({ ...options, maxTasks: 1 })
-    return result ?? null
-  },
+    /** Runs due tasks one after the other until none is left, `maxTasks` have run, or `signal` aborts. */
+    async processTasks(
+      options: RunChoice & { readonly maxTasks?: number; readonly signal?: AbortSignal | undefined } = {},
+    ): Promise<TaskResult[]> {
+      const checked = checkOptions('options', EXECUTOR_OPTIONS.processTasks, options)
+      const backend = backendOf(checked.backendName)
+      const limit = checked.maxTasks === 0 ? Infinity : checked.maxTasks
+      const next = (): Promise<Delivery | undefined> =>
+        checked.signal?.aborted ? Promise.resolve(undefined) : takeOne(backend, backend.queue, checked)
+      return await runEach(backend, limit, next)
+    },
 
-  /** Runs due tasks one after the other until none is left, `maxTasks` have run, or `signal` aborts. */
-  async processTasks(
-    options: RunChoice & { readonly maxTasks?: number; readonly signal?: AbortSignal | undefined } = {},
-  ): Promise<TaskResult[]> {
-    const checked = checkOptions('options', EXECUTOR_OPTIONS.processTasks, options)
-    const backend = taskBackends.get(checked.backendName)
-    const queue = queueFor(backend, checked.workerId)
-    const limit = checked.maxTasks === 0 ? Infinity : checked.maxTasks
-    const next = (): Promise<Delivery | undefined> =>
-      checked.signal?.aborted ? Promise.resolve(undefined) : takeOne(backend, queue, checked.queueName)
-    return await runEach(backend, queue, limit, next)
-  },
+    /**
+     * Runs one record here and now, whatever its place in the queue.
+     *
+     * @returns null when it is RUNNING or SUCCESSFUL, or FAILED without `allowRetry`.
+     * @throws TaskNotFoundError no record has that id.
+     */
+    async runTaskById(
+      id: string,
+      options: BackendChoice & { readonly workerId?: string | undefined; readonly allowRetry?: boolean } = {},
+    ): Promise<TaskResult | null> {
+      const checked = checkOptions('options', EXECUTOR_OPTIONS.runTaskById, options)
+      const { allowRetry, workerId } = checked
+      return await backendOf(checked.backendName).runById(id, {
+        allowRetry,
+        ...(workerId !== undefined && { workerId }),
+      })
+    },
 
-  /**
-   * Runs one record here and now, whatever its place in the queue.
-   *
-   * @returns null when it is RUNNING or SUCCESSFUL, or FAILED without `allowRetry`.
-   * @throws TaskNotFoundError no record has that id.
-   */
-  async runTaskById(
-    id: string,
-    options: BackendChoice & { readonly workerId?: string | undefined; readonly allowRetry?: boolean } = {},
-  ): Promise<TaskResult | null> {
-    const checked = checkOptions('options', EXECUTOR_OPTIONS.runTaskById, options)
-    const { allowRetry, workerId } = checked
-    return await taskBackends
-      .get(checked.backendName)
-      .runById(id, { allowRetry, ...(workerId !== undefined && { workerId }) })
-  },
+    /** READY and due: what a worker could take now. */
+    async getPendingTaskCount(options: QueueChoice = {}): Promise<number> {
+      return (await verbs.getQueueStats(options)).pendingCount
+    },
 
-  /** READY and due: what a worker could take now. */
-  async getPendingTaskCount(options: QueueChoice = {}): Promise<number> {
-    return (await executor.getQueueStats(options)).pendingCount
-  },
+    /** Deletes finished records that ended at least `days` ago. @returns how many; with `dryRun` how many would go. */
+    async purgeCompletedTasks(
+      options: BackendChoice & {
+        readonly days?: number
+        readonly statuses?: readonly FinalStatus[]
+        readonly batchSize?: number
+        readonly dryRun?: boolean
+      } = {},
+    ): Promise<number> {
+      const checked = checkOptions('options', EXECUTOR_OPTIONS.purgeCompletedTasks, options)
+      const { days, statuses, batchSize, dryRun } = checked
+      const { storage } = backendOf(checked.backendName)
+      const answer = await purgeFinished(storage, { finishedForMs: days * DAY_MS, statuses, batchSize, dryRun })
+      return dryRun ? answer.matched : answer.deleted
+    },
 
-  /** Deletes finished records that ended at least `days` ago. @returns how many; with `dryRun` how many would go. */
-  async purgeCompletedTasks(
-    options: BackendChoice & {
-      readonly days?: number
-      readonly statuses?: readonly FinalStatus[]
-      readonly batchSize?: number
-      readonly dryRun?: boolean
-    } = {},
-  ): Promise<number> {
-    const checked = checkOptions('options', EXECUTOR_OPTIONS.purgeCompletedTasks, options)
-    const { days, statuses, batchSize, dryRun } = checked
-    const { storage } = taskBackends.get(checked.backendName)
-    const answer = await purgeFinished(storage, { finishedForMs: days * DAY_MS, statuses, batchSize, dryRun })
-    return dryRun ? answer.matched : answer.deleted
-  },
-
-  /**
-   * Takes over what dead workers left, and runs it. A live lease is never taken, whatever `claimTimeoutSeconds` says.
-   *
-   * @returns how many were taken over.
-   */
-  async claimStaleTasks(options: QueueChoice & { readonly claimTimeoutSeconds?: number } = {}): Promise<number> {
-    const checked = checkOptions('options', EXECUTOR_OPTIONS.claimStaleTasks, options)
-    const backend = taskBackends.get(checked.backendName)
-    const { queue } = backend
-    const queueNames = await queuesOf(queue, checked.queueName)
-    const idleMs = (checked.claimTimeoutSeconds ?? backend.limits.claimTimeoutSeconds) * 1_000
-    await queue.promote(queueNames)
-    let claimed = 0
-    let done = false
-    const next = async (): Promise<Delivery | undefined> => {
-      while (!done) {
-        const answer = await queue.reclaim(1, { queueNames, idleMs })
-        done = answer.done
-        claimed += answer.begun.length + answer.crashed.length
-        if (answer.begun[0]) return answer.begun[0]
+    /**
+     * Takes over what dead workers left, and runs it. A live lease is never taken, whatever `claimTimeoutSeconds` says.
+     *
+     * @returns how many were taken over.
+     */
+    async claimStaleTasks(options: QueueChoice & { readonly claimTimeoutSeconds?: number } = {}): Promise<number> {
+      const checked = checkOptions('options', EXECUTOR_OPTIONS.claimStaleTasks, options)
+      const backend = backendOf(checked.backendName)
+      const { queue } = backend
+      const queueNames = await queuesOf(queue, checked.queueName)
+      const idleMs = (checked.claimTimeoutSeconds ?? backend.limits.claimTimeoutSeconds) * 1_000
+      await queue.promote(queueNames)
+      let claimed = 0
+      let done = false
+      let restart = true
+      const next = async (): Promise<Delivery | undefined> => {
+        while (!done) {
+          const answer = await queue.reclaim(1, { queueNames, idleMs, restart })
+          restart = false
+          done = answer.done
+          claimed += answer.begun.length + answer.crashed.length
+          if (answer.begun[0]) return answer.begun[0]
+        }
+        return undefined
       }
-      return undefined
-    }
-    await runEach(backend, queue, Infinity, next)
-    return claimed
-  },
+      await runEach(backend, Infinity, next)
+      return claimed
+    },
 
-  /** Records, newest first, and how many there are in all. */
-  async getTasks(
-    options: QueueChoice & { readonly status?: TaskStatus; readonly offset?: number; readonly limit?: number } = {},
-  ): Promise<{ tasks: TaskRecord[]; total: number }> {
-    const { backendName, queueName, status, offset, limit } = checkOptions('options', EXECUTOR_OPTIONS.getTasks, options)
-    const filter: RecordFilter = { ...(queueName !== undefined && { queueName }), ...(status && { status }) }
-    const query = taskBackends.get(backendName).records.filter(filter)
-    const total = await query.count()
-    const tasks: TaskRecord[] = []
-    let left = offset
-    let after: string | null = null
-    do {
-      const page: Awaited<ReturnType<typeof query.page>> = await query.page({ size: Math.min(1_000, left + limit), after })
-      tasks.push(...page.records.slice(left).slice(0, limit - tasks.length))
-      left = Math.max(0, left - page.records.length)
-      after = page.next
-    } while (after !== null && tasks.length < limit)
-    return { tasks, total }
-  },
+    /** Records, newest first, and how many there are in all. */
+    async getTasks(
+      options: QueueChoice & { readonly status?: TaskStatus; readonly offset?: number; readonly limit?: number } = {},
+    ): Promise<{ tasks: TaskRecord[]; total: number }> {
+      const { backendName, queueName, status, offset, limit } = checkOptions(
+        'options',
+        EXECUTOR_OPTIONS.getTasks,
+        options,
+      )
+      const filter: RecordFilter = { ...(queueName !== undefined && { queueName }), ...(status && { status }) }
+      const query = backendOf(backendName).records.filter(filter)
+      const total = await query.count()
+      const tasks: TaskRecord[] = []
+      let left = offset
+      let after: string | null = null
+      do {
+        const page: Awaited<ReturnType<typeof query.page>> = await query.page({
+          size: Math.min(1_000, left + limit),
+          after,
+        })
+        tasks.push(...page.records.slice(left).slice(0, limit - tasks.length))
+        left = Math.max(0, left - page.records.length)
+        after = page.next
+      } while (after !== null && tasks.length < limit)
+      return { tasks, total }
+    },
 
-  /** @throws TaskNotFoundError no record has that id. */
-  async getTaskById(id: string, options: BackendChoice = {}): Promise<TaskRecord> {
-    return await recordsOf(options).find(id)
-  },
+    /** @throws TaskNotFoundError no record has that id. */
+    async getTaskById(id: string, options: BackendChoice = {}): Promise<TaskRecord> {
+      return await backendOf(checkOptions('options', BACKEND, options).backendName).records.find(id)
+    },
 
-  /** @returns false when there was none. @throws TaskStateError it is RUNNING. */
-  async deleteTask(id: string, options: BackendChoice = {}): Promise<boolean> {
-    try {
-      const record = await recordsOf(options).find(id)
-      await record.delete()
+    /** @returns false when there was none. @throws TaskStateError it is RUNNING. */
+    async deleteTask(id: string, options: BackendChoice = {}): Promise<boolean> {
+      try {
+        const record = await backendOf(checkOptions('options', BACKEND, options).backendName).records.find(id)
+        await record.delete()
+        return true
+      } catch (error) {
+        if (error instanceof TaskNotFoundError) return false
+        throw error
+      }
+    },
+
+    /** Deletes those of them that are not RUNNING. @returns how many went. */
+    async deleteTasks(ids: readonly string[], options: BackendChoice = {}): Promise<number> {
+      if (!Array.isArray(ids) || ids.some((id) => typeof id !== 'string')) {
+        throw new TaskOptionError('ids', 'a list of record ids', ids, 'pass an array of strings')
+      }
+      const { storage } = backendOf(checkOptions('options', BACKEND, options).backendName)
+      // What cannot be an id is no record's, and never reaches the storage.
+      const normal = ids.flatMap((id) => normalizeRecordId(id) ?? [])
+      let deleted = 0
+      for (let start = 0; start < normal.length; start += 100) {
+        const words = await storage.delete(normal.slice(start, start + 100))
+        deleted += words.filter((word) => word === 'DELETED').length
+      }
+      return deleted
+    },
+
+    /** FAILED -> READY. @returns false when it is in another state. @throws TaskNotFoundError no record has that id. */
+    async resetTaskForRetry(id: string, options: BackendChoice = {}): Promise<boolean> {
+      const record = await backendOf(checkOptions('options', BACKEND, options).backendName).records.find(id)
+      if (record.status !== 'FAILED') return false
+      await record.retry()
       return true
-    } catch (error) {
-      if (error instanceof TaskNotFoundError) return false
-      throw error
-    }
-  },
+    },
 
-  /** Deletes those of them that are not RUNNING. @returns how many went. */
-  async deleteTasks(ids: readonly string[], options: BackendChoice = {}): Promise<number> {
-    if (!Array.isArray(ids) || ids.some((id) => typeof id !== 'string')) {
-      throw new TaskOptionError('ids', 'a list of record ids', ids, 'pass an array of strings')
-    }
-    const { storage } = taskBackends.get(checkOptions('options', BACKEND, options).backendName)
-    // What cannot be an id is no record's, and never reaches the storage.
-    const normal = ids.flatMap((id) => normalizeRecordId(id) ?? [])
-    let deleted = 0
-    for (let start = 0; start < normal.length; start += 100) {
-      const words = await storage.delete(normal.slice(start, start + 100))
-      deleted += words.filter((word) => word === 'DELETED').length
-    }
-    return deleted
-  },
+    /** Exact counts by status. */
+    async getTaskCounts(options: QueueChoice = {}): Promise<Record<TaskStatus, number>> {
+      const { backendName, queueName } = checkOptions('options', EXECUTOR_OPTIONS.queue, options)
+      const query = backendOf(backendName).records.filter(queueName === undefined ? {} : { queueName })
+      return await query.countBy('status')
+    },
 
-  /** FAILED -> READY. @returns false when it is in another state. @throws TaskNotFoundError no record has that id. */
-  async resetTaskForRetry(id: string, options: BackendChoice = {}): Promise<boolean> {
-    const record = await recordsOf(options).find(id)
-    if (record.status !== 'FAILED') return false
-    await record.retry()
-    return true
-  },
-
-  /** Exact counts by status. */
-  async getTaskCounts(options: QueueChoice = {}): Promise<Record<TaskStatus, number>> {
-    const { backendName, queueName } = checkOptions('options', EXECUTOR_OPTIONS.queue, options)
-    const query = taskBackends.get(backendName).records.filter(queueName === undefined ? {} : { queueName })
-    return (await query.countBy('status')) as Record<TaskStatus, number>
-  },
-
-  async getQueueStats(options: QueueChoice = {}): Promise<QueueStats> {
-    const { backendName, queueName } = checkOptions('options', EXECUTOR_OPTIONS.queue, options)
-    const backend = taskBackends.get(backendName)
-    const [counts, depths] = await Promise.all([
-      executor.getTaskCounts(options),
-      queuesOf(backend.queue, queueName).then((names) => backend.queue.depth(names)),
-    ])
-    const delayedCount = Math.min(
-      counts.READY,
-      depths.reduce((total, { delayed }) => total + delayed, 0),
-    )
-    return {
-      pendingCount: counts.READY - delayedCount,
-      runningCount: counts.RUNNING,
-      successfulCount: counts.SUCCESSFUL,
-      failedCount: counts.FAILED,
-      delayedCount,
-    }
-  },
+    async getQueueStats(options: QueueChoice = {}): Promise<QueueStats> {
+      const { backendName, queueName } = checkOptions('options', EXECUTOR_OPTIONS.queue, options)
+      const backend = backendOf(backendName)
+      const [counts, depths] = await Promise.all([
+        verbs.getTaskCounts(options),
+        queuesOf(backend.queue, queueName).then((names) => backend.queue.depth(names)),
+      ])
+      const delayedCount = Math.min(
+        counts.READY,
+        depths.reduce((total, { delayed }) => total + delayed, 0),
+      )
+      return {
+        pendingCount: counts.READY - delayedCount,
+        runningCount: counts.RUNNING,
+        successfulCount: counts.SUCCESSFUL,
+        failedCount: counts.FAILED,
+        delayedCount,
+      }
+    },
+  }
+  return verbs
 }
 
-function recordsOf(options: BackendChoice): TaskBackend['records'] {
-  return taskBackends.get(checkOptions('options', BACKEND, options).backendName).records
-}
+export type Executor = ReturnType<typeof executorOver>
 
+export const executor: Executor = executorOver((alias) => taskBackends.get(alias))

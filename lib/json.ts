@@ -63,7 +63,7 @@ export function decode(text: string, path: string): unknown {
   }
 }
 
-// A short text without these is its own JSON between quotes. Tested first: three times as fast as JSON.stringify for it.
+// A short text without these is its own JSON between quotes. Measured: takes a quarter off the time for three short texts.
 // eslint-disable-next-line no-control-regex -- control characters are what it looks for
 const NEEDS_ESCAPE = /["\\\u0000-\u001f\ud800-\udfff]/
 const SHORT = 200
@@ -73,8 +73,8 @@ function quote(text: string): string {
 }
 
 /**
- * One walk over one value. Measured on Node 20.20.2: three short strings 0.6 µs (JSON.stringify: 0.4 µs), a nested order of
- * 30 values 5 µs (2.5 µs).
+ * One walk over one value. Measured on Node 20.20.2 with the byte count: three short texts 0.8 µs (JSON.stringify 0.4), an order
+ * of 40 values in 11 objects 7 µs (2.7), 100,000 numbers 15 ms (1.3), most of it for the names that an array may have.
  */
 class Encoder {
   readonly #root: string

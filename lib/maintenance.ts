@@ -62,22 +62,25 @@ const looked = new WeakMap<TaskBackend, { promotedAt: number; reclaimedAt: numbe
 const PROMOTE_EVERY_MS = 1_000
 const RECLAIM_EVERY_MS = 60_000
 
-/** Promotes, and takes over up to `count` of what dead workers left, unless that was done a moment ago. */
+/**
+ * Promotes, and takes over up to `count` of what dead workers left in these queues, unless that was done a moment ago.
+ * Promotion is for every queue: with a moment for each, one that is asked for more often would keep the others waiting.
+ */
 export async function lookAfter(
   backend: TaskBackend,
   queue: StreamQueue,
   count: number,
-  queueNames: readonly string[] | undefined,
+  { queueNames, workerId }: { queueNames: readonly string[]; workerId: string | undefined },
   nowMs: number,
 ): Promise<readonly Delivery[]> {
   const last = looked.get(backend) ?? { promotedAt: -Infinity, reclaimedAt: -Infinity }
   looked.set(backend, last)
   if (nowMs - last.promotedAt >= PROMOTE_EVERY_MS) {
     last.promotedAt = nowMs
-    await queue.promote(queueNames)
+    await queue.promote()
   }
   if (nowMs - last.reclaimedAt < RECLAIM_EVERY_MS) return []
-  const reclaimed = await queue.reclaim(count, queueNames && { queueNames })
+  const reclaimed = await queue.reclaim(count, { queueNames, workerId })
   // A pass that was cut short by `count` goes on with the next call.
   if (reclaimed.done) last.reclaimedAt = nowMs
   return reclaimed.begun

@@ -161,7 +161,7 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
   /** Oldest first (`enqueuedAt`) or newest first (`-enqueuedAt`, the default): the orders that are exact over all matches. */
   orderBy(order: RecordOrder): RecordQuery<Item> {
     const { order: checked } = checkOptions('orderBy', { order: ORDER }, { order })
-    return new RecordQuery(this.#source, this.#filter, checked as RecordOrder, this.#limit)
+    return new RecordQuery(this.#source, this.#filter, checked, this.#limit)
   }
 
   /** No more than `count` (1..10,000) records. */

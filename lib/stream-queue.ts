@@ -69,11 +69,18 @@ export class StreamQueue {
     return await this.#storage.enqueue(records)
   }
 
-  /** Begins up to `count` attempts of what waits in these queues (all known ones when left out); answers at once. */
-  async take(count: number, options: { queueNames?: readonly string[] } = {}): Promise<Taken> {
+  /**
+   * Begins up to `count` attempts of what waits in these queues (all known ones when left out); answers at once.
+   *
+   * @param options.workerId shown in `workerIds` instead of this queue's own; the consumer stays the same.
+   */
+  async take(
+    count: number,
+    options: { queueNames?: readonly string[]; workerId?: string | undefined } = {},
+  ): Promise<Taken> {
     const queueNames = this.#nextQueues(options.queueNames ?? (await this.queueNames()))
     if (queueNames.length === 0) return { begun: [], passed: 0 }
-    return await this.#storage.take({ ...this.#claim(), count, queueNames })
+    return await this.#storage.take({ ...this.#claim(options.workerId), count, queueNames })
   }
 
   /** The same, waiting up to `blockMs` for a first one. */
@@ -102,7 +109,10 @@ export class StreamQueue {
   }
 
   /** Hands attempts back uncounted; `growing` when nobody here knows the task. */
-  async requeue(leases: readonly Lease[], options: { delay?: 'none' | 'growing' } = {}): ReturnType<Storage['requeue']> {
+  async requeue(
+    leases: readonly Lease[],
+    options: { delay?: 'none' | 'growing' } = {},
+  ): ReturnType<Storage['requeue']> {
     return await this.#storage.requeue(leases, options.delay ?? 'none')
   }
 
@@ -115,19 +125,26 @@ export class StreamQueue {
     return await this.#storage.recover({ ...this.#claim(), count, inHand, queueNames })
   }
 
-  async runById(id: string, allowRetry: boolean): Promise<Delivery | TaskStatus | 'ABSENT' | 'BROKEN'> {
-    return await this.#storage.runById(this.#claim(), id, allowRetry)
+  async runById(
+    id: string,
+    allowRetry: boolean,
+    workerId?: string,
+  ): Promise<Delivery | TaskStatus | 'ABSENT' | 'BROKEN'> {
+    return await this.#storage.runById(this.#claim(workerId), id, allowRetry)
   }
 
   /**
    * Takes over up to `count` attempts whose worker died, going on where the last call ended.
    *
    * @param options.idleMs deliveries idle for less are left alone; the lease when left out.
+   * @param options.restart begins with the first stream, wherever the last call ended.
+   * @param options.workerId as in `take`.
    */
   async reclaim(
     count: number,
-    options: { queueNames?: readonly string[]; idleMs?: number } = {},
+    options: { queueNames?: readonly string[]; idleMs?: number; restart?: boolean; workerId?: string | undefined } = {},
   ): Promise<Reclaimed> {
+    if (options.restart) this.#reclaimAt = { index: 0, cursor: '' }
     const queueNames = options.queueNames ?? (await this.queueNames())
     const streams: StreamName[] = BANDS.flatMap((band) => queueNames.map((queueName) => ({ queueName, band })))
     const begun: Delivery[] = []
@@ -135,9 +152,9 @@ export class StreamQueue {
     let passed = 0
     while (this.#reclaimAt.index < streams.length) {
       const stream = streams[this.#reclaimAt.index]
-      if (!stream || begun.length >= count) return { begun, crashed, passed, done: false }
+      if (!stream) break
       const answer = await this.#storage.reclaim({
-        ...this.#claim(),
+        ...this.#claim(options.workerId),
         stream,
         cursor: this.#reclaimAt.cursor,
         count: count - begun.length,
@@ -148,8 +165,12 @@ export class StreamQueue {
       begun.push(...answer.begun)
       crashed.push(...answer.crashed)
       passed += answer.passed
+      // There may be more in this very place: the next call looks here again.
+      if (begun.length >= count) return { begun, crashed, passed, done: false }
       this.#reclaimAt =
-        answer.next === '' ? { index: this.#reclaimAt.index + 1, cursor: '' } : { ...this.#reclaimAt, cursor: answer.next }
+        answer.next === ''
+          ? { index: this.#reclaimAt.index + 1, cursor: '' }
+          : { ...this.#reclaimAt, cursor: answer.next }
     }
     this.#reclaimAt = { index: 0, cursor: '' }
     return { begun, crashed, passed, done: true }
@@ -188,11 +209,11 @@ export class StreamQueue {
   }
 
   /** A new claim, with a call number of its own. */
-  #claim(): Claim {
+  #claim(workerId = this.workerId): Claim {
     this.#calls += 1
     return {
       consumer: this.consumer,
-      workerId: this.workerId,
+      workerId,
       call: `${this.#holder}.${this.#calls}`,
       leaseMs: this.leaseMs,
     }
@@ -205,4 +226,3 @@ export class StreamQueue {
     return [...queueNames.slice(start), ...queueNames.slice(0, start)].slice(0, QUEUES_PER_TAKE)
   }
 }
-

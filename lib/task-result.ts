@@ -4,10 +4,16 @@
  */
 import { TaskNotFoundError, TaskRecordDamagedError, TaskStateError, TaskTimeoutError } from './errors.ts'
 import { decode } from './json.ts'
+import { checkOptions, integer } from './options.ts'
 import { isDamaged } from './storage/storage.ts'
 import type { Storage, StoredRecord } from './storage/storage.ts'
 import { isFinal } from './task-status.ts'
 import type { TaskStatus } from './task-status.ts'
+
+/** 2^31 - 1: what a timer can hold. */
+const WAIT_OPTIONS = Object.freeze({
+  timeoutMs: integer({ min: 0, max: 2_147_483_647, default: 30_000, description: 'how long to wait at most, in ms' }),
+})
 
 /** One failed attempt. Attempts lost to a crash are counted apart and leave no error, but for the last one. */
 export interface TaskAttemptError {
@@ -174,6 +180,7 @@ export class TaskResult<Result = unknown, Args extends readonly unknown[] = read
     if (!found) throw new TaskNotFoundError(this.id, `backend "${this.backendName}"`)
     if (isDamaged(found)) throw new TaskRecordDamagedError(this.id, found.damage)
     this.#record = found
+    this.#args = undefined
     this.#errors = undefined
     return this
   }
@@ -182,11 +189,12 @@ export class TaskResult<Result = unknown, Args extends readonly unknown[] = read
    * Resolves to this object, read again, once the task is SUCCESSFUL or FAILED. Woken by a message; nothing polls.
    *
    * @param options.timeoutMs how long to wait at most, in milliseconds; 30,000 when left out.
+   * @throws TaskOptionError the limit is none: 0 to 2,147,483,647 ms.
    * @throws TaskTimeoutError it did not end in time (the task goes on).
    * @throws TaskNotFoundError the record was deleted.
    */
   async wait(options: { timeoutMs?: number } = {}): Promise<this> {
-    const { timeoutMs = 30_000 } = options
+    const { timeoutMs } = checkOptions('options', WAIT_OPTIONS, options)
     if (!this.isFinished) {
       const word = await this.#source.storage.awaitFinished(this.id, timeoutMs)
       if (word === 'TIMEOUT') {

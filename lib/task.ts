@@ -7,6 +7,7 @@ import { compileArgsSchema } from './args-schema.ts'
 import { TaskOptionError, TaskResultMismatchError } from './errors.ts'
 import { encodeArgs } from './json.ts'
 import { anything, checkName, checkOptions, date, flag, integer, NAME_PATTERN, text } from './options.ts'
+import type { Row } from './options.ts'
 import { checkRetryOptions } from './retry-policy.ts'
 import type { RetryOptions, RetryPolicy } from './retry-policy.ts'
 import { taskBackends } from './task-backends.ts'
@@ -70,12 +71,17 @@ export const TASK_OPTIONS = Object.freeze({
   }),
 })
 
+/** The same row, which takes null too: as for `undefined`, the task's own value stays. */
+function orNull<T>({ kind, shape, description, read }: Row<T>): Row<T | null> {
+  return { kind, shape, description, read: (field, value) => (value === null ? null : read(field, value)) }
+}
+
 const { queueName, priority, backend } = TASK_OPTIONS
 const USING_OPTIONS = Object.freeze({
-  queueName: text({ pattern: NAME_PATTERN, description: queueName.description }),
-  priority: integer({ min: -100, max: 100, description: priority.description }),
-  backend: text({ pattern: NAME_PATTERN, description: backend.description }),
-  runAfter: date({ description: 'not before this time' }),
+  queueName: orNull(queueName),
+  priority: orNull(priority),
+  backend: orNull(backend),
+  runAfter: orNull(date({ description: 'not before this time' })),
 })
 
 interface TaskSettings {
@@ -165,15 +171,11 @@ export class Task<Args extends readonly unknown[], Result> {
 
   /** Another task with these settings instead; what is left out, `undefined` or `null` stays as it is here. */
   using(options: UsingOptions): Task<Args, Result> {
-    if (typeof options === 'object' && options !== null) {
-      for (const fixed of ['name', 'takesContext'] as const) {
-        if (Object.hasOwn(options, fixed)) {
-          throw new TaskOptionError(`using.${fixed}`, 'left as the task has it', options[fixed as never], 'define another task')
-        }
-      }
+    for (const fixed of ['name', 'takesContext']) {
+      refuseKey(`using.${fixed}`, options, fixed, 'left as the task has it', 'define another task')
     }
-    const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== null))
-    const changed = checkOptions('using', USING_OPTIONS, given)
+    const given = Object.entries(checkOptions('using', USING_OPTIONS, options))
+    const changed = Object.fromEntries(given.filter(([, value]) => value !== null)) as Partial<TaskSettings>
     return new Task<Args, Result>(this.func, { ...this.#settings, ...changed })
   }
 
@@ -203,6 +205,12 @@ export class Task<Args extends readonly unknown[], Result> {
   }
 }
 
+/** Refuses a key with a message of its own, where "unknown" would not help. `options` may be anything yet. */
+function refuseKey(field: string, options: unknown, key: string, shape: string, cure: string): void {
+  if (typeof options !== 'object' || options === null || !Object.hasOwn(options, key)) return
+  throw new TaskOptionError(field, shape, (options as Readonly<Record<string, unknown>>)[key], cure)
+}
+
 /** A task whatever its arguments and result. */
 export type AnyTask = Task<readonly unknown[], unknown>
 
@@ -220,18 +228,16 @@ export function task<Args extends unknown[], Result>(
   options: string | (TaskOptions & { readonly takesContext?: false }),
   func: (...args: Args) => Result | PromiseLike<Result>,
 ): Task<Args, Result>
-export function task(
-  first: string | TaskOptions | TaskFunction,
-  second?: TaskFunction,
-): Task<unknown[], unknown> {
+export function task(first: string | TaskOptions | TaskFunction, second?: TaskFunction): Task<unknown[], unknown> {
   const func = typeof first === 'function' ? first : second
   const options = typeof first === 'function' ? {} : typeof first === 'string' ? { name: first } : first
-  if (typeof func !== 'function') {
-    throw new TaskOptionError('func', 'a function', func, 'task(fn), task(name, fn) or task(options, fn)')
+  if (typeof func !== 'function' || (typeof first === 'function' && second !== undefined)) {
+    const got = typeof first === 'function' ? second : func
+    const shape = typeof first === 'function' ? 'the last argument' : 'a function'
+    throw new TaskOptionError('func', shape, got, 'task(fn), task(name, fn) or task(options, fn)')
   }
-  if (typeof options === 'object' && options !== null && Object.hasOwn(options, 'runAfter')) {
-    throw new TaskOptionError('options.runAfter', 'left out', options['runAfter' as never], 'a time belongs to one enqueue: task.using({ runAfter })')
-  }
+  const cure = 'a time belongs to one enqueue: task.using({ runAfter })'
+  refuseKey('options.runAfter', options, 'runAfter', 'left out', cure)
   const checked = checkOptions('options', TASK_OPTIONS, options)
   const name = checkName('options.name', checked.name ?? func.name)
   const defined = new Task<unknown[], unknown>(func, {

@@ -7,14 +7,14 @@ import { runDelivery } from '../delivery-run.ts'
 import { TaskNotFoundError, TaskRecordDamagedError } from '../errors.ts'
 import { LeaseKeeper } from '../lease-keeper.ts'
 import type { Leases } from '../lease-keeper.ts'
-import { normalizeRecordId } from '../options.ts'
 import { isDamaged, newStoredRecord } from '../storage/storage.ts'
 import type { NewRecord, Storage } from '../storage/storage.ts'
 import { StreamQueue } from '../stream-queue.ts'
 import type { StreamQueueOptions } from '../stream-queue.ts'
 import { TaskBackend } from '../task-backend.ts'
 import type { BackendLimits, BackendSettings } from '../task-backend.ts'
-import { TaskRecords } from '../task-record.ts'
+import { findStored, TaskRecords } from '../task-record.ts'
+import { taskRegistry } from '../task-registry.ts'
 import type { TaskResult } from '../task-result.ts'
 import type { AnyTask } from '../task.ts'
 
@@ -67,14 +67,19 @@ export abstract class StorageTaskBackend extends TaskBackend {
    *
    * @returns null when its state does not allow it.
    * @throws TaskNotFoundError no record has that id.
+   * @throws TaskNotRegisteredError no task of this process has its name; nothing was changed.
    */
-  override async runById(id: string, options: { allowRetry?: boolean; workerId?: string } = {}): Promise<TaskResult | null> {
-    const normal = normalizeRecordId(id)
-    if (normal === undefined) throw new TaskNotFoundError(id, `backend "${this.alias}"`)
-    const queue = options.workerId === undefined ? this.queue : this.openQueue({ workerId: options.workerId })
-    const leases = options.workerId === undefined ? this.leases : this.openLeases(queue)
+  override async runById(
+    id: string,
+    options: { allowRetry?: boolean; workerId?: string } = {},
+  ): Promise<TaskResult | null> {
+    const { queue, leases } = this
+    const { allowRetry = false, workerId } = options
+    const stored = await findStored(this, id)
+    // Asked before it begins: a FAILED record of a task unknown here must not come back as READY.
+    if (stored.status === 'READY' || (stored.status === 'FAILED' && allowRetry)) taskRegistry.get(stored.name)
     const sentAtMs = systemClock.monotonicMs()
-    const delivery = await queue.runById(normal, options.allowRetry ?? false)
+    const delivery = await queue.runById(stored.id, allowRetry, workerId)
     if (delivery === 'ABSENT') throw new TaskNotFoundError(id, `backend "${this.alias}"`)
     if (delivery === 'BROKEN') throw new TaskRecordDamagedError(id, 'a key of another type, or missing fields')
     if (typeof delivery === 'string') return null

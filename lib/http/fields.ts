@@ -1,0 +1,171 @@
+/**
+ * From a request to checked fields: reads the body or the query, checks it by ajv against the schemas of routes.ts, and names
+ * the offender by a JSON Pointer. Text (urlencoded, query) is coerced, JSON is not. Never merges what came into anything.
+ */
+import { createRequire } from 'node:module'
+import type * as Ajv from 'ajv/dist/2020.js'
+import type { Ajv2020, ErrorObject, ValidateFunction } from 'ajv/dist/2020.js'
+import type { FormatsPlugin } from 'ajv-formats'
+import type { IncomingHttpHeaders } from 'node:http'
+import express from 'express'
+import type { NextFunction, Request, RequestHandler, Response } from 'express'
+import { TaskOptionError, verbatim } from '../errors.ts'
+import { nearest } from '../options.ts'
+import { roundedNumber } from './exact-numbers.ts'
+import { HttpError } from './problem.ts'
+import type { ApiRoute, Schema } from './routes.ts'
+
+/** Deeper JSON is refused before anything walks it. */
+const MAX_DEPTH = 64
+
+interface Checkers {
+  /** For JSON: a "5" is no number. */
+  readonly strict: ValidateFunction
+  /** For text: "5" is one. */
+  readonly coercing: ValidateFunction
+}
+
+let ajvs: { readonly strict: Ajv2020; readonly coercing: Ajv2020 } | undefined
+
+function load(): NonNullable<typeof ajvs> {
+  if (ajvs) return ajvs
+  const require = createRequire(import.meta.url)
+  const { Ajv2020: Compiler } = require('ajv/dist/2020.js') as typeof Ajv
+  const { default: addFormats } = require('ajv-formats') as { default: FormatsPlugin }
+  const make = (coerceTypes: boolean): Ajv2020 => {
+    const made = new Compiler({ strict: true, coerceTypes, useDefaults: true, ownProperties: true, allErrors: false })
+    addFormats(made)
+    return made
+  }
+  ajvs = { strict: make(false), coercing: make(true) }
+  return ajvs
+}
+
+/** The object schema of a route's fields: it knows them all. */
+export function schemaOf({ fields, required = [] }: Pick<ApiRoute, 'fields' | 'required'>): Schema {
+  return { type: 'object', properties: fields, required, additionalProperties: false }
+}
+
+/** Checks the fields of one route. Compiled once, when the router is made. */
+export function fieldChecker(route: ApiRoute): (given: Given) => Readonly<Record<string, unknown>> {
+  const schema = schemaOf(route)
+  const { strict, coercing } = load()
+  const checkers: Checkers = { strict: strict.compile(schema), coercing: coercing.compile(schema) }
+  const known = Object.keys(route.fields)
+  return ({ fields, text }) => {
+    const check = text ? checkers.coercing : checkers.strict
+    // A copy without prototype: defaults are written into it, and nothing is read through `__proto__`.
+    const copy = Object.assign(Object.create(null) as Record<string, unknown>, fields)
+    if (check(copy)) return copy
+    throw fieldError(check.errors?.[0], copy, known)
+  }
+}
+
+function fieldError(
+  error: ErrorObject | undefined,
+  given: Record<string, unknown>,
+  known: readonly string[],
+): TaskOptionError {
+  const parameters = error?.params as Record<string, unknown> | undefined
+  const unknown = parameters?.['additionalProperty']
+  if (typeof unknown === 'string') {
+    const near = nearest(unknown, known)
+    const cure = near === undefined ? `known are: ${known.join(', ') || 'none'}` : `did you mean "${near}"?`
+    return new TaskOptionError(`/${escapeStep(unknown)}`, 'a known field', verbatim('an unknown one'), cure)
+  }
+  const pointer = error?.instancePath ?? ''
+  const value = pointer
+    .split('/')
+    .slice(1)
+    .reduce<unknown>((at, step) => (typeof at === 'object' && at !== null ? at[step as never] : undefined), given)
+  return new TaskOptionError(pointer || '/', `valid: it ${error?.message ?? 'is not'}`, value, 'see openapi.json')
+}
+
+const escapeStep = (step: string): string => step.slice(0, 200).replace(/~/g, '~0').replace(/\//g, '~1')
+
+/** What came, and whether it came as text. */
+export interface Given {
+  readonly fields: Readonly<Record<string, unknown>>
+  readonly text: boolean
+}
+
+/** Fields of a query, one value each (a list where the field is one). Read from the URL: hosts differ in what they make of it. */
+export function queryFields(req: Request, lists: readonly string[] = []): Given {
+  const start = req.originalUrl.indexOf('?')
+  return { fields: textFields(new URLSearchParams(start < 0 ? '' : req.originalUrl.slice(start)), lists), text: true }
+}
+
+export function textFields(params: URLSearchParams, lists: readonly string[]): Record<string, unknown> {
+  const fields = Object.create(null) as Record<string, unknown>
+  for (const [key, value] of params) {
+    if (lists.includes(key)) fields[key] = [...((fields[key] as string[] | undefined) ?? []), ...value.split(',')]
+    else if (key in fields)
+      throw new TaskOptionError(`/${escapeStep(key)}`, 'given once', verbatim('twice'), 'give it once')
+    else fields[key] = value
+  }
+  return fields
+}
+
+/** Reads JSON and urlencoded bodies up to `limit`; anything else is refused by type before it is read. */
+export function bodyReader(limit: number): RequestHandler {
+  const json = express.json({
+    limit,
+    strict: true,
+    inflate: false,
+    type: ['application/json', 'application/*+json'],
+    verify: (_req, _res, body) => {
+      const rounded = roundedNumber(body.toString('utf8'))
+      if (!rounded) return
+      const cure = 'send it as text'
+      throw new TaskOptionError(
+        rounded.pointer || '/',
+        'a number that a double carries',
+        verbatim(rounded.number),
+        cure,
+      )
+    },
+  })
+  const form = express.text({ limit, inflate: false, type: 'application/x-www-form-urlencoded' })
+  return (req: Request, res: Response, next: NextFunction) => {
+    if (!hasBody(req)) return next()
+    if (isJson(req.headers)) return json(req, res, next)
+    if (isForm(req.headers)) return form(req, res, next)
+    const cure = 'set Content-Type: application/json'
+    next(new HttpError('ERR_TASKS_BODY_TYPE', `expected a body of JSON or a form, got another type (${cure})`))
+  }
+}
+
+function hasBody({ headers }: Pick<Request, 'headers'>): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+}
+
+const typeOf = (headers: IncomingHttpHeaders): string => headers['content-type'] ?? ''
+const isJson = (headers: IncomingHttpHeaders): boolean =>
+  /^application\/(json|[\w.-]+\+json)\s*(;|$)/i.test(typeOf(headers))
+const isForm = (headers: IncomingHttpHeaders): boolean =>
+  /^application\/x-www-form-urlencoded\s*(;|$)/i.test(typeOf(headers))
+
+/** The fields of a body that `bodyReader`, or the host's own parser before it, has read. Without a body: none. */
+export function bodyFields(req: Request, lists: readonly string[] = []): Given {
+  if (!hasBody(req)) return { fields: {}, text: false }
+  const body: unknown = req.body
+  if (typeof body === 'string') return { fields: textFields(new URLSearchParams(body), lists), text: true }
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    throw new HttpError('ERR_TASKS_BODY', 'expected the body to be a JSON object, got another value', '')
+  }
+  if (depthOf(body, MAX_DEPTH + 1) > MAX_DEPTH) {
+    throw new HttpError('ERR_TASKS_BODY', `expected the body to be nested no deeper than ${MAX_DEPTH}, got: deeper`, '')
+  }
+  return { fields: body as Record<string, unknown>, text: isForm(req.headers) }
+}
+
+/** How deep a value is nested, as far as `limit`. */
+function depthOf(value: unknown, limit: number): number {
+  if (typeof value !== 'object' || value === null || limit === 0) return 0
+  let deepest = 0
+  for (const each of Object.values(value)) {
+    deepest = Math.max(deepest, depthOf(each, limit - 1))
+    if (deepest >= limit - 1) break
+  }
+  return deepest + 1
+}
