@@ -108,7 +108,7 @@ export function textFields(params: URLSearchParams, lists: readonly string[]): R
 
 /** Reads JSON and urlencoded bodies up to `limit`; anything else is refused by type before it is read. */
 export function bodyReader(limit: number): RequestHandler {
-  const json = express.json({
+  const json: RequestHandler = express.json({
     limit,
     strict: true,
     inflate: false,
@@ -125,7 +125,7 @@ export function bodyReader(limit: number): RequestHandler {
       )
     },
   })
-  const form = express.text({ limit, inflate: false, type: 'application/x-www-form-urlencoded' })
+  const form: RequestHandler = express.text({ limit, inflate: false, type: 'application/x-www-form-urlencoded' })
   return (req: Request, res: Response, next: NextFunction) => {
     if (!hasBody(req)) return next()
     if (isJson(req.headers)) return json(req, res, next)

@@ -43,8 +43,11 @@ function fragments(): [name: string, text: string][] {
     const name = file.replace(/\.lua$/, '').replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
     return [name, readFileSync(new URL(`functions/${file}`, FOLDER), 'utf8').trimEnd()]
   })
-  // place and startAttempt call writeIndex, beginEntries calls dropEntry and writeIndex; nothing else nests.
-  const order = ['writeIndex', 'dropEntry', 'countOutcome', 'readRecord', 'place', 'unplace', 'startAttempt', 'beginEntries']
+  // A function stands behind those that it calls: noteError, writeIndex and addEntry are called by the others.
+  const order = [
+    ...['whole', 'noteError', 'writeIndex', 'addEntry', 'dropEntry', 'countOutcome', 'readRecord'],
+    ...['place', 'unplace', 'startAttempt', 'beginEntries'],
+  ]
   functions.sort(([a], [b]) => order.indexOf(a) - order.indexOf(b))
   return [...Object.entries(LUA_KEYS), ...functions]
 }

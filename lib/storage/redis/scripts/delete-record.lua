@@ -1,7 +1,7 @@
 -- Delete records that are not RUNNING, with their index row and their place.
 -- KEYS    leases
 -- ARGV    root, group, then ids (at most 100)
--- Returns DELETED | RUNNING | ABSENT | BROKEN for each
+-- Returns DELETED | RUNNING | ABSENT | BROKEN for each, then an index error or nothing
 -- Repeat  ABSENT, which the caller may take for deleted.
 -- Memory  The first write is a ZREM: it passes at maxmemory, and so does what follows.
 local answers, gone = {}, {}
@@ -20,4 +20,5 @@ for i = 3, #ARGV do
   end
 end
 if #gone > 0 then redis.pcall('PUBLISH', finishedChannel, table.concat(gone, ' ')) end
+answers[#answers + 1] = indexError
 return { unpack(answers) }

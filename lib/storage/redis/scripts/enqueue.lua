@@ -21,14 +21,18 @@ for i = 3, #ARGV, 6 do
     answers[#answers + 1] = nowText
   end
 end
-local cells, delayed, known = {}, {}, {}
+local function isNew(key, member)
+  local added = redis.pcall('SADD', key, member)
+  return noteError(added) or added == 1
+end
+local cells, delayed = {}, {}
 for k = 1, #new do
   local i = new[k]
   local id, queueName, name, priority, runAfter = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
-  local cell = cells[queueName .. ':' .. name]
+  local pair = queueName .. ':' .. name
+  local cell = cells[pair]
   if not cell then
-    local pair = queueName .. ':' .. name
-    if redis.call('SADD', cellsKey, pair) == 1 and redis.call('SADD', queuesKey, queueName) == 1 and group ~= '' then
+    if isNew(cellsKey, pair) and isNew(queuesKey, queueName) and group ~= '' then
       redis.pcall('XGROUP', 'CREATE', bandStreamKey(queueName, 'high'), group, '0', 'MKSTREAM')
       redis.pcall('XGROUP', 'CREATE', bandStreamKey(queueName, 'normal'), group, '0', 'MKSTREAM')
       redis.pcall('XGROUP', 'CREATE', bandStreamKey(queueName, 'low'), group, '0', 'MKSTREAM')
@@ -36,14 +40,14 @@ for k = 1, #new do
     cell = { 'ZADD', cellKey(queueName, name, 'READY') }
     cells[pair] = cell
   end
-  local entryId = ''
-  if runAfter ~= '' and tonumber(runAfter) > nowMs then
+  local due, entryId = whole(runAfter) <= nowMs, ''
+  if due then entryId = addEntry(streamKey(queueName, priority), id) end
+  if entryId == '' then
+    -- Its time has not come, or its stream cannot be written (place.lua).
     local rows = delayed[queueName] or { 'ZADD', delayedKey(queueName) }
     delayed[queueName] = rows
-    rows[#rows + 1] = runAfter
+    rows[#rows + 1] = due and string.format('%.0f', nowMs + 60000) or runAfter
     rows[#rows + 1] = id
-  else
-    entryId = redis.call('XADD', streamKey(queueName, priority), '*', 'id', id)
   end
   if runAfter == '' then
     redis.call('HSET', recordKey(id), 'id', id, 'queueName', queueName, 'name', name, 'priority', priority,

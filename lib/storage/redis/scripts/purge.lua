@@ -3,14 +3,15 @@
 -- KEYS    leases
 -- ARGV    root, group, queueName, name, status, finishedForMs, limit (at most 200), dryRun ('1' or ''), score, passed
 --         score and passed: the position, as answered before ('-inf' and 0 at first)
--- Returns matched, deleted, then the next score and passed, or '' and 0 when the cell is done
+-- Returns matched, deleted, then the next score and passed, or '' and 0 when the cell is done, then an index error or nothing
 -- Repeat  Goes on from the position; nothing twice.
 -- Memory  The first write is a ZREM: it passes at maxmemory.
 local status, limit, dryRun, score, passed = ARGV[5], tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9], tonumber(ARGV[10])
 local cell = cellKey(ARGV[3], ARGV[4], status)
 local now = redis.call('TIME')
 local cutoff = now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(ARGV[6])
-local members = redis.call('ZRANGEBYSCORE', cell, score, string.format('%.0f', cutoff), 'WITHSCORES', 'LIMIT', passed, limit)
+local members = redis.pcall('ZRANGEBYSCORE', cell, score, string.format('%.0f', cutoff), 'WITHSCORES', 'LIMIT', passed, limit)
+if noteError(members) then return { 0, 0, '', 0, indexError } end
 local matched, leave, gone = 0, { 'ZREM', cell }, {}
 for i = 1, #members, 2 do
   local id = members[i]
@@ -18,7 +19,7 @@ for i = 1, #members, 2 do
     score = members[i + 1]
     passed = 0
   end
-  local v = redis.pcall('HMGET', recordKey(id), 'status', 'finishedAt', 'watched')
+  local v = redis.pcall('HMGET', recordKey(id), 'status', 'finishedAt')
   local removed = false
   if v.err then
     -- Not a hash: left for the doctor.

@@ -38,7 +38,7 @@ local function takeOver(record)
     redis.pcall('XCLAIM', record.stream, group, consumer, 0, record.entryId, 'JUSTID')
   else
     if record.entryId ~= '' then redis.pcall('XACK', record.stream, group, record.entryId) end
-    record.entryId = redis.call('XADD', record.stream, '*', 'id', record.id)
+    record.entryId = addEntry(record.stream, record.id)
     extra[3], extra[4] = 'entryId', record.entryId
   end
   record.crashes = crashes
@@ -47,10 +47,9 @@ end
 
 -- The lease side. A row of a broken record is moved on, so that a hundred of them cannot hide the others.
 local due = redis.pcall('ZRANGEBYSCORE', leases, '-inf', nowText, 'LIMIT', 0, 100)
-if due.err then
-  indexError = due.err
-  due = {}
-end
+if noteError(due) then due = {} end
+-- Removes nothing: after a ZREM the writes below pass at maxmemory, whichever comes first.
+redis.pcall('ZREM', leases, '')
 for i = 1, #due do
   local record, why = readRecord(due[i])
   if why == 'BROKEN' then
@@ -71,7 +70,7 @@ if pending.err then
   if string.find(pending.err, 'NOGROUP', 1, true) then
     rows[#rows + 1] = { 'NOGROUP', stream }
   else
-    indexError = indexError or pending.err
+    noteError(pending)
   end
   pending = {}
 end

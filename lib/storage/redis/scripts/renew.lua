@@ -1,7 +1,7 @@
 -- Renew the leases of running attempts. RUNNING -> RUNNING; the attempt stays the same.
 -- KEYS    leases
 -- ARGV    root, group, consumer, leaseMs, then id, token for each (at most 100)
--- Returns RENEWED | LOST | BROKEN for each   LOST: the token is gone; nothing was written for it.
+-- Returns RENEWED | LOST | BROKEN for each, then an index error or nothing.   LOST: the token is gone; nothing was written for it.
 -- Repeat  Moves the deadlines once more, changes nothing else.
 -- Memory  The first write is a ZREM: it passes at maxmemory, and so does what follows.
 local group, consumer, leaseMs = ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -18,7 +18,7 @@ for i = 5, #ARGV, 2 do
     live[#live + 1] = id
     rows[#rows + 1] = deadline
     rows[#rows + 1] = id
-    if type(v[2]) == 'string' and v[2] ~= '' then
+    if type(v[2]) == 'string' and string.find(v[2], '^%d+%-%d+$') then
       local stream = streamKey(v[3], v[4])
       local claim = claims[stream] or { 'XCLAIM', stream, group, consumer, 0 }
       claims[stream] = claim
@@ -33,7 +33,11 @@ writeIndex({ live })
 writeIndex({ rows })
 for i = 3, #live do redis.call('HSET', recordKey(live[i]), 'leaseUntil', deadline) end
 if group ~= '' then
-  for _, claim in pairs(claims) do claim[#claim + 1] = 'JUSTID' end
-  writeIndex(claims)
+  -- Without its group a stream has no rows to move; the group is made anew by those who read.
+  for _, claim in pairs(claims) do
+    claim[#claim + 1] = 'JUSTID'
+    redis.pcall(unpack(claim))
+  end
 end
+answers[#answers + 1] = indexError
 return { unpack(answers) }

@@ -2,7 +2,7 @@
 -- KEYS    leases
 -- ARGV    root, group, growing ('1': due after min(60 s, 250 ms x 2^handBacks)), then id, token, entryId for each
 --         (at most 100); token '' names a delivery that was not begun
--- Returns REQUEUED | LOST | BROKEN for each
+-- Returns REQUEUED | LOST | BROKEN for each, then an index error or nothing
 -- Repeat  REQUEUED, by the record's last move; without a token LOST, which the caller ignores.
 -- Memory  The first write is a ZREM or an XACK: it passes at maxmemory, and so does what follows.
 local growing = ARGV[3] == '1'
@@ -42,4 +42,5 @@ for i = 4, #ARGV, 3 do
   end
   answers[#answers + 1] = answer
 end
+answers[#answers + 1] = indexError
 return { unpack(answers) }

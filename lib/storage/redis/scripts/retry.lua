@@ -1,7 +1,7 @@
 -- Put failed records back by a person's wish. FAILED -> READY, due at once; errors and attempts stay.
 -- KEYS    leases
 -- ARGV    root, group, requestId, then ids (at most 100)
--- Returns RETRIED | the status it has | ABSENT | BROKEN for each
+-- Returns RETRIED | the status it has | ABSENT | BROKEN for each, then an index error or nothing
 -- Repeat  RETRIED, whatever the record did since.
 -- Memory  Refused whole at maxmemory: the first write is an XADD.
 local requestId = ARGV[3]
@@ -20,12 +20,16 @@ for i = 4, #ARGV do
     answers[#answers + 1] = record.status
   end
 end
+local now = redis.call('TIME')
+local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
 for i = 1, #todo do
   local record = todo[i]
-  local entryId = redis.call('XADD', record.stream, '*', 'id', record.id)
+  record.runAfter = ''
+  local entryId = place(record, nowMs)
   redis.call('HSET', recordKey(record.id), 'status', 'READY', 'entryId', entryId, 'requestId', requestId,
     'runAfter', '', 'finishedAt', '', 'crashes', '0', 'handBacks', '0')
   writeIndex({ { 'ZREM', cellKey(record.queueName, record.name, 'FAILED'), record.id } })
   writeIndex({ { 'ZADD', cellKey(record.queueName, record.name, 'READY'), record.enqueuedAt, record.id } })
 end
+answers[#answers + 1] = indexError
 return { unpack(answers) }

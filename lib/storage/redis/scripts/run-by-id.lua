@@ -2,7 +2,7 @@
 -- An undelivered entry stays where it is: a worker that reads it finds HELD, and the settle removes it.
 -- KEYS    leases
 -- ARGV    root, group, consumer, call, leaseMs, workerId, id, allowRetry ('1' or '')
--- Returns a BEGUN row of begin-entries.lua | STATE status | ABSENT | BROKEN
+-- Returns a BEGUN row of begin-entries.lua, then an index error or nothing | STATE status | ABSENT | BROKEN
 -- Repeat  BEGUN with the same token while it runs, STATE once it ended.
 -- Memory  The first write is a ZREM: it passes at maxmemory, and so does what follows.
 local call, leaseMs, workerId, id, allowRetry = ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8] == '1'
@@ -22,7 +22,7 @@ writeIndex({ { 'ZREM', cellKey(record.queueName, record.name, record.status), id
 local extra = { 'runAfter', '', 'requestId', call }
 if record.entryId == '' then
   unplace(record)
-  record.entryId = redis.call('XADD', record.stream, '*', 'id', id)
+  record.entryId = addEntry(record.stream, id)
   extra[#extra + 1] = 'entryId'
   extra[#extra + 1] = record.entryId
 end
@@ -33,4 +33,5 @@ if record.status == 'FAILED' then
 end
 local row = startAttempt(record, now, call, leaseMs, workerId, extra)
 writeIndex({ { 'ZADD', cellKey(record.queueName, record.name, 'RUNNING'), record.enqueuedAt, id } })
-return row
+row[#row + 1] = indexError
+return { unpack(row) }

@@ -1,15 +1,15 @@
 -- Write what a record's owner may change. Not RUNNING -> the same state; a READY record moves where priority and time say.
 -- KEYS    leases
 -- ARGV    root, group, id, then field, value pairs of: priority, runAfter ('' = due at once), args
--- Returns SAVED | RUNNING | ABSENT | BROKEN
+-- Returns SAVED | RUNNING | ABSENT | BROKEN, then an index error or nothing
 -- Repeat  SAVED with the same values; the last writer wins.
 -- Memory  Refused at maxmemory: the first write is a ZADD, an XADD or an HSET. The new place is made before the old one goes.
 local id = ARGV[3]
 local now = redis.call('TIME')
 local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
 local record, why = readRecord(id)
-if not record then return why end
-if record.status == 'RUNNING' then return 'RUNNING' end
+if not record then return { why } end
+if record.status == 'RUNNING' then return { 'RUNNING' } end
 local changed = { priority = record.priority, runAfter = record.runAfter, queueName = record.queueName, id = id }
 local fields = {}
 for i = 4, #ARGV, 2 do
@@ -17,10 +17,10 @@ for i = 4, #ARGV, 2 do
   fields[#fields + 1] = ARGV[i + 1]
   if changed[ARGV[i]] then changed[ARGV[i]] = ARGV[i + 1] end
 end
-if #fields == 0 then return 'SAVED' end
+if #fields == 0 then return { 'SAVED' } end
 if record.status == 'READY' then
   changed.stream = streamKey(record.queueName, changed.priority)
-  local due = (tonumber(changed.runAfter) or 0) <= nowMs
+  local due = whole(changed.runAfter) <= nowMs
   local stays = record.entryId ~= '' and due and changed.stream == record.stream
   if not stays then
     local entryId = place(changed, nowMs)
@@ -31,4 +31,4 @@ if record.status == 'READY' then
   end
 end
 redis.call('HSET', recordKey(id), unpack(fields))
-return 'SAVED'
+return { 'SAVED', indexError }

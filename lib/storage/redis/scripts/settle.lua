@@ -25,7 +25,7 @@ for i = 3, #ARGV, 5 do
     else
       answers[#answers + 1] = 'SETTLED'
       seen[id] = token
-      local enqueuedAt = tonumber(v[5]) and v[5] or '0'
+      local enqueuedAt = v[5] and string.find(v[5], '^%d+$') and v[5] or '0'
       local cell = cellKey(queueName, name, 'RUNNING')
       local leave = from[cell]
       if not leave then
@@ -42,7 +42,7 @@ for i = 3, #ARGV, 5 do
       local last = #enter
       enter[last + 1], enter[last + 2] = enqueuedAt, id
       oldLeases[#oldLeases + 1] = id
-      if type(v[6]) == 'string' and v[6] ~= '' then
+      if v[6] and string.find(v[6], '^%d+%-%d+$') then
         local stream = streamKey(queueName, v[4])
         local old = entries[stream]
         if not old then

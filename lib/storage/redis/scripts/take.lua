@@ -8,6 +8,8 @@ local group, consumer, call, leaseMs, workerId, left = ARGV[2], ARGV[3], ARGV[4]
 local streams, entryIds, ids, notes = {}, {}, {}, {}
 local n = 0
 for i = 8, #ARGV do
+  -- COUNT 0 would mean all.
+  if left <= 0 then break end
   local stream = ARGV[i]
   local reply = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', left, 'STREAMS', stream, '>')
   if reply and reply.err then
@@ -27,7 +29,6 @@ for i = 8, #ARGV do
       streams[n], entryIds[n], ids[n] = stream, entries[k][1], entries[k][2][2]
     end
     left = left - #entries
-    if left == 0 then break end
   end
 end
 if n == 0 then return notes end

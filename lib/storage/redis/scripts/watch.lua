@@ -9,6 +9,6 @@ local status = redis.pcall('HGET', record, 'status')
 if type(status) == 'table' then return 'BROKEN' end
 if type(status) ~= 'string' then return 'ABSENT' end
 if status == 'SUCCESSFUL' or status == 'FAILED' then return 'FINISHED' end
-redis.call('ZREM', leases, '')
+redis.pcall('ZREM', leases, '')
 redis.call('HSET', record, 'watched', '1')
 return 'WATCHED'

@@ -31,15 +31,15 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
     elseif seen[id] then
       rows[k] = { 'HELD', id }
     elseif status == 'READY' then
-      local enqueuedAt = tonumber(v[6]) and v[6] or '0'
+      local enqueuedAt = v[6] and string.find(v[6], '^%d+$') and v[6] or '0'
       local row
       if v[8] then
         local w = redis.call('HMGET', recordKey(id),
           'fence', 'workerIds', 'startedAt', 'errors', 'crashes', 'handBacks')
-        local attempts = format('%.0f', (tonumber(v[8]) or 0) + 1)
+        local attempts = format('%.0f', whole(v[8]) + 1)
         local workerIds = (w[2] and w[2] ~= '') and (w[2] .. ' ' .. workerId) or workerId
         local startedAt = (w[3] and w[3] ~= '') and w[3] or nowText
-        local fence = format('%.0f', math.max((tonumber(w[1]) or 0) + 1, nowUs))
+        local fence = format('%.0f', math.max(whole(w[1] or '') + 1, nowUs))
         row = { 'BEGUN', id, entryId, attempts .. ':' .. call, fence, attempts, untilText, queueName, name, v[5] or '0',
           enqueuedAt, v[7], v[9] or '', nowText, startedAt, workerIds, w[4] or '', w[5] or '0', w[6] or '0' }
       else
@@ -68,7 +68,7 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
       local holder = string.match(token, '^%d+:(.*)%.%d+$')
       if token == wanted or (own and holder and holder == string.match(call, '^(.*)%.%d+$')) then
         local again = token == wanted
-        local fence = again and w[2] or format('%.0f', math.max((tonumber(w[2]) or 0) + 1, nowUs))
+        local fence = again and w[2] or format('%.0f', math.max(whole(w[2] or '') + 1, nowUs))
         local row = { 'BEGUN', id, entryId, wanted, fence, attempts, again and w[8] or untilText, queueName, name,
           v[5] or '0', v[6] or '0', v[7], v[9] or '', w[9] or nowText, w[4] or nowText, w[3] or workerId,
           w[5] or '', w[6] or '0', w[7] or '0' }

@@ -10,10 +10,10 @@ local function readRecord(id)
   if v[1] == '' and v[6] == '' and v[7] == '' then return nil, redis.call('EXISTS', recordKey(id)) == 1 and 'BROKEN' or 'ABSENT' end
   if v[1] == '' or v[6] == '' or v[7] == '' then return nil, 'BROKEN' end
   return {
-    id = id, status = v[1], entryId = v[2], leaseToken = v[3], attempts = tonumber(v[4]) or 0, fence = tonumber(v[5]) or 0,
-    queueName = v[6], name = v[7], priority = v[8], enqueuedAt = tonumber(v[9]) and v[9] or '0', workerIds = v[10],
-    startedAt = v[11], crashes = tonumber(v[12]) or 0, runAfter = v[13], leaseUntil = tonumber(v[14]) or 0, lastMove = v[15],
-    args = v[16], requestId = v[17], errors = v[18], handBacks = tonumber(v[19]) or 0, watched = v[20],
+    id = id, status = v[1], entryId = v[2], leaseToken = v[3], attempts = whole(v[4]), fence = whole(v[5]),
+    queueName = v[6], name = v[7], priority = v[8], enqueuedAt = string.find(v[9], '^%d+$') and v[9] or '0', workerIds = v[10],
+    startedAt = v[11], crashes = whole(v[12]), runAfter = v[13], leaseUntil = whole(v[14]), lastMove = v[15],
+    args = v[16], requestId = v[17], errors = v[18], handBacks = whole(v[19]), watched = v[20],
     lastAttemptedAt = v[21], stream = streamKey(v[6], v[8]),
   }
 end
