@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import type { Request, Response } from 'express'
-import { TaskArgumentError, TaskOptionError, TaskStateError, verbatim } from '../errors.ts'
+import { TaskOptionError, TaskStateError, verbatim } from '../errors.ts'
 import type { Executor } from '../executor.ts'
 import { purgeFinished } from '../maintenance.ts'
 import type { TaskBackend } from '../task-backend.ts'
@@ -31,6 +31,11 @@ export interface Call {
   readonly executor: Executor
 }
 
+/** The fields of enqueue, as its schema let them through. */
+type EnqueueFields = Readonly<
+  Partial<Record<'queue_name' | 'run_after', string>> & { args: unknown[]; priority?: number } & Record<string, unknown>
+>
+
 type Handler = (call: Call) => Promise<void>
 
 const statusOf = ({ id, status }: { id: string; status: string }): { id: string; status: string } => ({ id, status })
@@ -42,7 +47,8 @@ export const API_HANDLERS: Readonly<Record<OperationId, Handler>> = {
       max_tasks: number
       max_seconds: number
     }
-    const signal = AbortSignal.any([AbortSignal.timeout(max_seconds * 1_000), signalOf(req, res)])
+    const inTime = max_seconds === 0 ? AbortSignal.abort() : AbortSignal.timeout(max_seconds * 1_000)
+    const signal = AbortSignal.any([inTime, signalOf(req, res)])
     const results = await executor.processTasks({
       backendName: backend.alias,
       queueName: queue_name,
@@ -92,10 +98,9 @@ export const API_HANDLERS: Readonly<Record<OperationId, Handler>> = {
   },
 
   async enqueue({ req, res, fields, params, backend }) {
-    const { queue_name, priority, run_after } = fields as { queue_name?: string; priority?: number; run_after?: string }
+    const { args, queue_name, priority, run_after } = fields as EnqueueFields
     const task = taskRegistry.get(params['name'] ?? '')
     const chosen = task.using({ queueName: queue_name, priority, runAfter: timeOf(run_after) })
-    const args = argsOf(fields['args'])
     const id = idFrom(req, fields['id'], backend.alias, task.name)
     const result = await backend.enqueue(chosen, args, id === undefined ? {} : { id })
     // The key (or id) of another payload: the sender has mixed them up, and must hear of it.
@@ -138,20 +143,6 @@ function timeOf(text: string | undefined): Date | undefined {
   const time = new Date(text)
   if (!Number.isNaN(time.getTime())) return time
   throw new TaskOptionError('/run_after', 'a time of RFC 3339', text, 'for example 2030-01-31T12:00:00Z')
-}
-
-/** A list as it came in JSON, or the JSON text of one from a form. */
-function argsOf(given: unknown): readonly unknown[] {
-  let value: unknown = given
-  if (typeof value === 'string') {
-    try {
-      value = JSON.parse(value)
-    } catch {
-      value = undefined
-    }
-  }
-  if (Array.isArray(value)) return value
-  throw new TaskArgumentError('args', 'a list, as JSON', given, 'for example ["user@example.com"]')
 }
 
 function idFrom(req: Request, given: unknown, backendName: string, taskName: string): string | undefined {

@@ -89,21 +89,44 @@ export interface Given {
   readonly text: boolean
 }
 
-/** Fields of a query, one value each (a list where the field is one). Read from the URL: hosts differ in what they make of it. */
-export function queryFields(req: Request, lists: readonly string[] = []): Given {
-  const start = req.originalUrl.indexOf('?')
-  return { fields: textFields(new URLSearchParams(start < 0 ? '' : req.originalUrl.slice(start)), lists), text: true }
+/** How the text of a form or a query becomes fields: which are lists (`a,b` or given twice), which hold JSON. */
+export interface TextForm {
+  readonly lists: readonly string[]
+  readonly json: readonly string[]
 }
 
-export function textFields(params: URLSearchParams, lists: readonly string[]): Record<string, unknown> {
+/** Fields of a query. Read from the URL: hosts differ in what they make of it. */
+export function queryFields(req: Request, form: TextForm): Given {
+  const start = req.originalUrl.indexOf('?')
+  return { fields: textFields(new URLSearchParams(start < 0 ? '' : req.originalUrl.slice(start)), form), text: true }
+}
+
+export function textFields(params: URLSearchParams, { lists, json }: TextForm): Record<string, unknown> {
   const fields = Object.create(null) as Record<string, unknown>
   for (const [key, value] of params) {
+    const pointer = `/${escapeStep(key)}`
     if (lists.includes(key)) fields[key] = [...((fields[key] as string[] | undefined) ?? []), ...value.split(',')]
-    else if (key in fields)
-      throw new TaskOptionError(`/${escapeStep(key)}`, 'given once', verbatim('twice'), 'give it once')
-    else fields[key] = value
+    else if (key in fields) throw new TaskOptionError(pointer, 'given once', verbatim('twice'), 'give it once')
+    else fields[key] = json.includes(key) ? parsed(pointer, value) : value
   }
   return fields
+}
+
+function parsed(pointer: string, text: string): unknown {
+  refuseRounded(text, pointer)
+  try {
+    return JSON.parse(text) as unknown
+  } catch {
+    throw new TaskOptionError(pointer, 'JSON', text, 'for example ["user@example.com"]')
+  }
+}
+
+/** @throws TaskOptionError a number in the text of JSON that parsing would round in silence. */
+function refuseRounded(text: string, at: string): void {
+  const rounded = roundedNumber(text)
+  if (!rounded) return
+  const pointer = at + rounded.pointer || '/'
+  throw new TaskOptionError(pointer, 'a number that a double carries', verbatim(rounded.number), 'send it as text')
 }
 
 /** Reads JSON and urlencoded bodies up to `limit`; anything else is refused by type before it is read. */
@@ -113,25 +136,16 @@ export function bodyReader(limit: number): RequestHandler {
     strict: true,
     inflate: false,
     type: ['application/json', 'application/*+json'],
-    verify: (_req, _res, body) => {
-      const rounded = roundedNumber(body.toString('utf8'))
-      if (!rounded) return
-      const cure = 'send it as text'
-      throw new TaskOptionError(
-        rounded.pointer || '/',
-        'a number that a double carries',
-        verbatim(rounded.number),
-        cure,
-      )
-    },
+    verify: (_req, _res, body) => refuseRounded(body.toString('utf8'), ''),
   })
   const form: RequestHandler = express.text({ limit, inflate: false, type: 'application/x-www-form-urlencoded' })
   return (req: Request, res: Response, next: NextFunction) => {
-    if (!hasBody(req)) return next()
-    if (isJson(req.headers)) return json(req, res, next)
-    if (isForm(req.headers)) return form(req, res, next)
     const cure = 'set Content-Type: application/json'
-    next(new HttpError('ERR_TASKS_BODY_TYPE', `expected a body of JSON or a form, got another type (${cure})`))
+    const wrongType = `expected a body of JSON or a form, got another type (${cure})`
+    if (!hasBody(req)) next()
+    else if (isJson(req.headers)) void json(req, res, next)
+    else if (isForm(req.headers)) void form(req, res, next)
+    else next(new HttpError('ERR_TASKS_BODY_TYPE', wrongType))
   }
 }
 
@@ -146,10 +160,10 @@ const isForm = (headers: IncomingHttpHeaders): boolean =>
   /^application\/x-www-form-urlencoded\s*(;|$)/i.test(typeOf(headers))
 
 /** The fields of a body that `bodyReader`, or the host's own parser before it, has read. Without a body: none. */
-export function bodyFields(req: Request, lists: readonly string[] = []): Given {
+export function bodyFields(req: Request, form: TextForm): Given {
   if (!hasBody(req)) return { fields: {}, text: false }
   const body: unknown = req.body
-  if (typeof body === 'string') return { fields: textFields(new URLSearchParams(body), lists), text: true }
+  if (typeof body === 'string') return { fields: textFields(new URLSearchParams(body), form), text: true }
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw new HttpError('ERR_TASKS_BODY', 'expected the body to be a JSON object, got another value', '')
   }

@@ -97,9 +97,8 @@ function wrongMethod(method: string): RequestHandler {
 function handle(route: ApiRoute, own: TaskBackend): RequestHandler {
   const checkFields = fieldChecker(route)
   const checkParams = fieldChecker({ ...route, fields: route.params, required: Object.keys(route.params) })
-  const lists = Object.entries(route.fields).flatMap(([name, schema]) =>
-    schema['type'] === 'array' && name !== 'args' ? [name] : [],
-  )
+  const arrays = Object.keys(route.fields).filter((name) => route.fields[name]?.['type'] === 'array')
+  const form = { lists: arrays.filter((name) => name !== 'args'), json: arrays.filter((name) => name === 'args') }
   const handler = API_HANDLERS[route.operationId as OperationId]
   const backendOf = (alias: string): TaskBackend => (alias === own.alias ? own : taskBackends.get(alias))
   const executor = executorOver(backendOf)
@@ -108,7 +107,7 @@ function handle(route: ApiRoute, own: TaskBackend): RequestHandler {
     const act = async (): Promise<void> => {
       const params = paramsOf(req, route)
       checkParams({ fields: params, text: true })
-      const fields = checkFields(route.method === 'get' ? queryFields(req, lists) : bodyFields(req, lists))
+      const fields = checkFields(route.method === 'get' ? queryFields(req, form) : bodyFields(req, form))
       const { backend_name: alias = own.alias } = fields as { backend_name?: string }
       await handler({ req, res, fields, params, backend: chosen(backendOf, alias), executor })
     }

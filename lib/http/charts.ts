@@ -1,0 +1,212 @@
+/**
+ * Charts as SVG text, made on the server: sizes by attributes, colours by the classes of admin.css, no style and no script.
+ * The only markup that templates print unescaped: every text that goes in is escaped here.
+ */
+
+/** SVG or XML text, escaped. */
+export function escapeText(text: string): string {
+  return text.replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`)
+}
+
+const round = (value: number): number => Math.round(value * 10) / 10
+
+interface Frame {
+  /** Unique on its page: names title and description. */
+  readonly id: string
+  readonly title: string
+  readonly description: string
+  readonly width: number
+  readonly height: number
+}
+
+function svg({ id, title, description, width, height }: Frame, body: string): string {
+  const name = escapeText(id)
+  return (
+    `<svg class="chart" role="img" aria-labelledby="${name}-title ${name}-desc" viewBox="0 0 ${width} ${height}" ` +
+    `width="${width}" height="${height}" preserveAspectRatio="xMidYMid meet">` +
+    `<title id="${name}-title">${escapeText(title)}</title><desc id="${name}-desc">${escapeText(description)}</desc>` +
+    `${body}</svg>`
+  )
+}
+
+const rect = (cls: string, x: number, y: number, width: number, height: number, rest = ''): string =>
+  `<rect class="${cls}" x="${round(x)}" y="${round(y)}" width="${round(Math.max(0, width))}" height="${round(Math.max(0, height))}"${rest}/>`
+
+const label = (x: number, y: number, text: string, anchor = 'start', cls = 'chart-label'): string =>
+  `<text class="${cls}" x="${round(x)}" y="${round(y)}" text-anchor="${anchor}">${escapeText(text)}</text>`
+
+const line = (cls: string, x1: number, y1: number, x2: number, y2: number): string =>
+  `<line class="${cls}" x1="${round(x1)}" y1="${round(y1)}" x2="${round(x2)}" y2="${round(y2)}"/>`
+
+/** The smallest of 1, 2, 5 times a power of ten that is not below the value: a scale that does not jump with every record. */
+export function niceTop(value: number): number {
+  if (value <= 4) return 4
+  const power = 10 ** Math.floor(Math.log10(value))
+  for (const step of [1, 2, 4, 5, 8, 10]) if (value <= step * power) return step * power
+  return 10 * power
+}
+
+export interface Minute {
+  readonly label: string
+  readonly successful: number
+  readonly failed: number
+}
+
+/** Bars of what ended per minute, failures stacked on top; the last minute still runs and is drawn hollow. */
+export function throughputChart(id: string, minutes: readonly Minute[]): string {
+  const [width, height, left, top, bottom] = [640, 180, 44, 10, 22]
+  const most = niceTop(Math.max(0, ...minutes.map(({ successful, failed }) => successful + failed)))
+  const plot = height - top - bottom
+  const step = (width - left - 6) / Math.max(1, minutes.length)
+  const y = (value: number): number => top + plot * (1 - value / most)
+  let body = ''
+  for (const part of [0, 0.5, 1]) {
+    body += line(part === 0 ? 'chart-axis' : 'chart-grid', left, y(most * part), width - 4, y(most * part))
+    body += label(left - 6, y(most * part) + 4, compact(most * part), 'end')
+  }
+  minutes.forEach(({ label: at, successful, failed }, index) => {
+    const x = left + index * step + step * 0.12
+    const wide = step * 0.76
+    const running = index === minutes.length - 1 ? ' running' : ''
+    if (successful > 0) body += rect(`bar-good${running}`, x, y(successful), wide, y(0) - y(successful))
+    if (failed > 0) body += rect(`bar-bad${running}`, x, y(successful + failed), wide, y(successful) - y(successful + failed))
+    const last = minutes.length - 1
+    if (index % 15 === 0 && last - index > 5) body += label(x + wide / 2, height - 6, at, 'middle')
+    if (index === last) body += label(width - 4, height - 6, 'now', 'end')
+  })
+  const done = minutes.reduce((sum, { successful }) => sum + successful, 0)
+  const failed = minutes.reduce((sum, minute) => sum + minute.failed, 0)
+  const description = `${done} succeeded and ${failed} failed in the last ${minutes.length} minutes; at most ${most} a minute fit the scale. The running minute is drawn hollow.`
+  return svg({ id, title: 'Ended per minute', description, width, height }, body)
+}
+
+/** A line of small bars, one a minute. */
+export function sparkline(id: string, queueName: string, values: readonly number[]): string {
+  const [width, height] = [120, 22]
+  const most = Math.max(1, ...values)
+  const step = width / Math.max(1, values.length)
+  let body = line('chart-grid', 0, height - 0.5, width, height - 0.5)
+  values.forEach((value, index) => {
+    if (value === 0) return
+    const tall = Math.max(1.5, (height - 2) * (value / most))
+    const running = index === values.length - 1 ? ' running' : ''
+    body += rect(`bar-good${running}`, index * step + 0.2, height - tall, step - 0.6, tall)
+  })
+  const total = values.reduce((sum, value) => sum + value, 0)
+  const description = `${total} ended in the last ${values.length} minutes, at most ${Math.max(0, ...values)} in one minute.`
+  return svg({ id, title: `Ended per minute in ${queueName}`, description, width, height }, body)
+}
+
+export interface QueueBar {
+  readonly name: string
+  readonly waiting: number
+  readonly delayed: number
+  readonly running: number
+}
+
+/** One bar a queue: what waits, what is delayed, what runs. */
+export function queuesChart(id: string, queues: readonly QueueBar[]): string {
+  const [width, row, left] = [640, 26, 150]
+  const height = Math.max(1, queues.length) * row + 6
+  const most = niceTop(Math.max(0, ...queues.map(({ waiting, delayed, running }) => waiting + delayed + running)))
+  const scale = (width - left - 60) / most
+  let body = line('chart-axis', left, 2, left, height - 4)
+  queues.forEach(({ name, waiting, delayed, running }, index) => {
+    const y = index * row + 6
+    body += label(left - 8, y + 12, name.length > 20 ? `${name.slice(0, 19)}…` : name, 'end')
+    let x = left
+    for (const [cls, value] of [
+      ['bar-running', running],
+      ['bar-waiting', waiting],
+      ['bar-delayed', delayed],
+    ] as const) {
+      if (value > 0) body += rect(cls, x, y, Math.max(1.5, value * scale), 16)
+      x += value > 0 ? Math.max(1.5, value * scale) : 0
+    }
+    body += label(x + 6, y + 12, compact(waiting + delayed + running))
+  })
+  const texts = queues.map(({ name, waiting, delayed, running }) => `${name}: ${waiting} waiting, ${delayed} delayed, ${running} running`)
+  return svg({ id, title: 'Waiting and running by queue', description: `${texts.join('; ')}.`, width, height }, body)
+}
+
+export interface Percentiles {
+  readonly name: string
+  readonly p50: number
+  readonly p95: number
+  readonly p99: number
+}
+
+const TICKS: readonly (readonly [ms: number, text: string])[] = [
+  [1, '1 ms'],
+  [10, '10 ms'],
+  [100, '100 ms'],
+  [1_000, '1 s'],
+  [10_000, '10 s'],
+  [60_000, '1 min'],
+  [600_000, '10 min'],
+  [3_600_000, '1 h'],
+]
+
+/** p50, p95 and p99 on a logarithmic line, one line a measure. */
+export function percentilesChart(id: string, rows: readonly Percentiles[]): string {
+  const [width, row, left, right] = [640, 40, 60, 24]
+  const height = rows.length * row + 26
+  const top = Math.max(1_000, ...rows.map(({ p99 }) => p99)) * 1.3
+  const x = (ms: number): number =>
+    left + ((width - left - right) * Math.log10(Math.max(1, ms))) / Math.log10(top)
+  let body = ''
+  for (const [ms, text] of TICKS) {
+    if (ms > top) continue
+    body += line('chart-grid', x(ms), 4, x(ms), height - 22)
+    body += label(x(ms), height - 6, text, 'middle')
+  }
+  rows.forEach(({ name, p50, p95, p99 }, index) => {
+    const y = index * row + 24
+    body += label(0, y + 4, name, 'start', 'chart-name')
+    body += rect('range', x(p50), y - 4, x(p99) - x(p50), 8, ' rx="4"')
+    body += `<circle class="mark-p50" cx="${round(x(p50))}" cy="${y}" r="6"/>`
+    body += `<path class="mark-p95" d="M${round(x(p95))} ${y - 7}l7 7l-7 7l-7 -7z"/>`
+    body += rect('mark-p99', x(p99) - 2.5, y - 9, 5, 18)
+  })
+  const description = rows
+    .map(({ name, p50, p95, p99 }) => `${name}: half below ${p50} ms, 95 % below ${p95} ms, 99 % below ${p99} ms`)
+    .join('; ')
+  return svg({ id, title: 'Wait and run times of the last hour', description: `${description}.`, width, height }, body)
+}
+
+export interface Span {
+  readonly kind: 'waiting' | 'running' | 'good' | 'bad'
+  readonly from: number
+  readonly to: number
+  readonly text: string
+}
+
+/** Waiting and running of one record, from its enqueue to its end or to now. */
+export function timelineChart(id: string, spans: readonly Span[], marks: readonly { at: number; text: string }[]): string {
+  const [width, height, y, tall] = [640, 62, 12, 22]
+  const from = Math.min(...spans.map((span) => span.from), ...marks.map(({ at }) => at))
+  const to = Math.max(...spans.map((span) => span.to), ...marks.map(({ at }) => at), from + 1)
+  const x = (at: number): number => 2 + ((width - 4) * (at - from)) / (to - from)
+  let body = line('chart-axis', 2, y + tall + 4, width - 2, y + tall + 4)
+  for (const span of spans) {
+    const title = `<title>${escapeText(span.text)}</title>`
+    const wide = Math.max(2, x(span.to) - x(span.from))
+    const left = Math.min(x(span.from), width - 2 - wide)
+    body += rect(`span-${span.kind}`, left, y, wide, tall).replace(/\/>$/, `>${title}</rect>`)
+  }
+  for (const mark of marks) body += line('chart-mark', x(mark.at), y - 6, x(mark.at), y + tall + 8)
+  const first = marks[0]
+  const last = marks.at(-1)
+  if (first) body += label(2, height - 4, first.text)
+  if (last && last !== first) body += label(width - 2, height - 4, last.text, 'end')
+  const description = [...spans.map(({ text }) => text), ...marks.map(({ text }) => text)].join('; ')
+  return svg({ id, title: 'Timeline of this record', description: `${description}.`, width, height }, body)
+}
+
+/** `1.2k`: for axes, where the exact number stands in the table beside. */
+export function compact(value: number): string {
+  if (value >= 1_000_000) return `${round(value / 1_000_000)}M`
+  if (value >= 10_000) return `${Math.round(value / 1_000)}k`
+  if (value >= 1_000) return `${round(value / 1_000)}k`
+  return String(Math.round(value * 10) / 10)
+}

@@ -1,0 +1,123 @@
+/**
+ * Pages from templates: our own files of `views/`, read and compiled once, with fixed options. Never the host's view engine.
+ * A template gets one object without prototype, by the name `page`: its model, and `include` for our other templates.
+ * Also the assets: read once, served under a name that holds the hash of their content.
+ */
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import ejs from 'ejs'
+
+type Template = (page: object) => string
+
+/** `views/` stands beside `lib/` and beside `dist/`; this file is two folders below either's parent. */
+const VIEWS = fileURLToPath(new URL('../../views/', import.meta.url))
+
+const ESCAPES: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&#34;',
+  "'": '&#39;',
+  // No browser shows them, and an editor or a terminal may obey them.
+  '\u202a': '\\u202a',
+  '\u202b': '\\u202b',
+  '\u202d': '\\u202d',
+  '\u202e': '\\u202e',
+  '\u2066': '\\u2066',
+  '\u2067': '\\u2067',
+  '\u2068': '\\u2068',
+}
+
+/** Text of HTML or of a double-quoted attribute. Nothing at all is empty; control characters that HTML forbids are shown. */
+export function escapeHtml(value: unknown): string {
+  if (value === undefined || value === null) return ''
+  return (
+    String(value)
+      .replace(/[&<>"'\u202a\u202b\u202d\u202e\u2066-\u2068]/g, (sign) => ESCAPES[sign] ?? '')
+      // eslint-disable-next-line no-control-regex -- they are what is looked for
+      .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/g, (sign) => {
+        return `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`
+      })
+  )
+}
+
+/** Every option that ejs reads, so that nothing is taken from elsewhere. */
+const EJS_OPTIONS = {
+  strict: true,
+  _with: false,
+  localsName: 'page',
+  escape: escapeHtml,
+  delimiter: '%',
+  openDelimiter: '<',
+  closeDelimiter: '>',
+  compileDebug: false,
+  debug: false,
+  client: false,
+  async: false,
+  cache: false,
+  rmWhitespace: true,
+} as const
+
+let templates: ReadonlyMap<string, Template> | undefined
+
+function load(): ReadonlyMap<string, Template> {
+  const files = readdirSync(VIEWS).filter((file) => file.endsWith('.ejs'))
+  return new Map(
+    files.map((file) => {
+      const text = readFileSync(join(VIEWS, file), 'utf8')
+      return [file.slice(0, -'.ejs'.length), ejs.compile(text, { ...EJS_OPTIONS }) as Template]
+    }),
+  )
+}
+
+/** The text of a template with a model. Every key that the template reads must be the model's own. */
+export function render(name: string, model: object): string {
+  templates ??= load()
+  const template = templates.get(name)
+  if (!template) throw new Error(`expected a template of views/, got: ${name}`)
+  const page = Object.assign(Object.create(null) as object, model, { include: render })
+  return template(page)
+}
+
+export interface Asset {
+  /** With the hash of its content. */
+  readonly fileName: string
+  readonly type: string
+  readonly body: Buffer
+}
+
+const TYPES: Readonly<Record<string, string>> = {
+  css: 'text/css; charset=utf-8',
+  js: 'text/javascript; charset=utf-8',
+  svg: 'image/svg+xml; charset=utf-8',
+}
+
+let loaded: { readonly byName: ReadonlyMap<string, Asset>; readonly byFileName: ReadonlyMap<string, Asset> } | undefined
+
+function assets(): NonNullable<typeof loaded> {
+  if (loaded) return loaded
+  const byName = new Map<string, Asset>()
+  const folder = join(VIEWS, 'assets')
+  for (const file of existsSync(folder) ? readdirSync(folder) : []) {
+    const [stem = '', extension = ''] = file.split('.')
+    const type = TYPES[extension]
+    if (type === undefined) continue
+    const body = readFileSync(join(folder, file))
+    const hash = createHash('sha256').update(body).digest('hex').slice(0, 12)
+    byName.set(file, { fileName: `${stem}-${hash}.${extension}`, type, body })
+  }
+  loaded = { byName, byFileName: new Map([...byName.values()].map((asset) => [asset.fileName, asset])) }
+  return loaded
+}
+
+/** The file name under which an asset is served now. */
+export function assetFileName(name: string): string {
+  return assets().byName.get(name)?.fileName ?? name
+}
+
+/** The asset of that file name: looked up, never a path. */
+export function assetOf(fileName: string): Asset | undefined {
+  return assets().byFileName.get(fileName)
+}
