@@ -10,7 +10,7 @@ import type { RedisBackendOptions } from './backends/redis-task-backend.ts'
 import { TaskOptionError } from './errors.ts'
 import type { Logger } from './logger.ts'
 import { anything, checkName, checkOptions, nearest } from './options.ts'
-import { onMissingDefault, replaceBackends } from './task-backends.ts'
+import { onMissingDefault, replaceBackends, taskBackends } from './task-backends.ts'
 import { TaskBackend } from './task-backend.ts'
 
 const KINDS = {
@@ -67,7 +67,11 @@ const CONFIG_OPTIONS = Object.freeze({
     description: 'allowed queues',
   }),
   options: anything({ shape: 'an object of options', is: isObject, description: 'options of the backend' }),
-  logger: anything({ shape: 'a logger', is: (value): value is Logger => isObject(value), description: 'where it logs' }),
+  logger: anything({
+    shape: 'a logger',
+    is: (value): value is Logger => isObject(value),
+    description: 'where it logs',
+  }),
 })
 
 /**
@@ -77,12 +81,24 @@ const CONFIG_OPTIONS = Object.freeze({
  */
 export function configureTasks<const Config extends TasksConfig>(config: Config): ConfiguredBackends<Config> {
   if (!isObject(config) || Object.keys(config).length === 0) {
-    throw new TaskOptionError('config', 'an object of backends by alias', config, "for example { default: { backend: 'redis' } }")
+    throw new TaskOptionError(
+      'config',
+      'an object of backends by alias',
+      config,
+      "for example { default: { backend: 'redis' } }",
+    )
   }
-  // All are checked before the first takes its alias.
-  const made = Object.entries(config).map(([alias, settings]) => [alias, build(alias, settings)] as const)
-  replaceBackends(made)
-  return Object.freeze(Object.fromEntries(made)) as ConfiguredBackends<Config>
+  const before = taskBackends.entries()
+  try {
+    // All are made before the first takes its alias.
+    const made = Object.entries(config).map(([alias, settings]) => [alias, build(alias, settings)] as const)
+    replaceBackends(made)
+    return Object.freeze(Object.fromEntries(made)) as ConfiguredBackends<Config>
+  } catch (error) {
+    // One that was made offered itself as `default`.
+    replaceBackends(before)
+    throw error
+  }
 }
 
 function build(alias: string, settings: BackendConfig): TaskBackend {
@@ -92,17 +108,32 @@ function build(alias: string, settings: BackendConfig): TaskBackend {
   if (typeof kind === 'string' && !isKind(kind)) {
     const word = nearest(kind, Object.keys(KINDS))
     const hint = word === undefined ? '' : `did you mean "${word}"? `
-    throw new TaskOptionError(`${where}.backend`, 'a kind of backend', kind, `${hint}there are ${Object.keys(KINDS).join(', ')}`)
+    throw new TaskOptionError(
+      `${where}.backend`,
+      'a kind of backend',
+      kind,
+      `${hint}there are ${Object.keys(KINDS).join(', ')}`,
+    )
   }
   const { backend, queues, options = {}, logger } = checkOptions(where, CONFIG_OPTIONS, settings)
   if (backend === undefined) {
-    throw new TaskOptionError(`${where}.backend`, 'a kind of backend', backend, `there are ${Object.keys(KINDS).join(', ')}`)
+    throw new TaskOptionError(
+      `${where}.backend`,
+      'a kind of backend',
+      backend,
+      `there are ${Object.keys(KINDS).join(', ')}`,
+    )
   }
-  const Backend = (typeof backend === 'string' ? KINDS[backend] : backend)
+  const Backend = typeof backend === 'string' ? KINDS[backend] : backend
   const all = { ...options, alias, ...(queues && { queues }), ...(logger && { logger }) }
   const instance = new Backend(all as never)
   if (!(instance instanceof TaskBackend)) {
-    throw new TaskOptionError(`${where}.backend`, 'a class that extends TaskBackend', Backend.name, 'extend MemoryTaskBackend, for example')
+    throw new TaskOptionError(
+      `${where}.backend`,
+      'a class that extends TaskBackend',
+      Backend.name,
+      'extend MemoryTaskBackend, for example',
+    )
   }
   return instance
 }

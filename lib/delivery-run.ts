@@ -6,10 +6,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Attempt } from './attempt.ts'
 import type { Ending } from './attempt.ts'
 import { systemClock } from './clock.ts'
-import { StorageUnavailableError } from './errors.ts'
+import { StorageUnavailableError, TaskNotFoundError, TaskRecordDamagedError } from './errors.ts'
 import type { TaskLeaseLostError } from './errors.ts'
 import type { Leases } from './lease-keeper.ts'
-import type { Delivery, SettleWord, Settlement, Storage } from './storage/storage.ts'
+import type { Delivery, SettleWord, Settlement, Storage, StoredRecord } from './storage/storage.ts'
 import type { StreamQueue } from './stream-queue.ts'
 import type { TaskBackend } from './task-backend.ts'
 import { taskRegistry } from './task-registry.ts'
@@ -29,7 +29,13 @@ export interface DeliveryRun {
 }
 
 /** The record as it is after the run; null when no task of this process has its name (it was handed back). */
-export async function runDelivery({ backend, queue, leases, delivery, sentAtMs }: DeliveryRun): Promise<TaskResult | null> {
+export async function runDelivery({
+  backend,
+  queue,
+  leases,
+  delivery,
+  sentAtMs,
+}: DeliveryRun): Promise<TaskResult | null> {
   const { lease, record } = delivery
   const task = taskRegistry.find(record.name)
   if (!task) {
@@ -44,17 +50,32 @@ export async function runDelivery({ backend, queue, leases, delivery, sentAtMs }
     // Once the settle is sent its answer alone counts.
     if (!closing) attempt.lose(reason)
   }
-  leases.hold([{ lease, sentAtMs, timeoutMs: task.timeoutMs, lose }])
+  const stopAtMs = task.timeoutMs === undefined ? Infinity : systemClock.monotonicMs() + task.timeoutMs
+  leases.hold([{ lease, sentAtMs, stopAtMs, lose }])
   try {
-    if (backend.hasListeners('taskStarted')) backend.emit('taskStarted', backend.result(record))
+    const started = backend.result(record)
+    backend.logStarted(started)
+    backend.emit('taskStarted', started)
     const ending = await attempt.run()
     closing = true
     const word = await finish(queue, ending)
-    const result = await backend.getResult(record.id)
+    const result = await resultOf(backend, record)
+    backend.logFinished(result)
     if (word === 'SETTLED' && result.isFinished) backend.emit('taskFinished', result)
     return result
   } finally {
     leases.release([lease])
+  }
+}
+
+/** The record as it is now; as it was when the attempt began where it cannot be read any more. */
+async function resultOf(backend: TaskBackend, record: StoredRecord): Promise<TaskResult> {
+  try {
+    return await backend.getResult(record.id)
+  } catch (error) {
+    if (!(error instanceof TaskNotFoundError) && !(error instanceof TaskRecordDamagedError)) throw error
+    backend.logger.error({ id: record.id, code: error.code, error }, 'a record cannot be read after its run')
+    return backend.result(record)
   }
 }
 

@@ -4,8 +4,8 @@
  */
 import { systemClock } from './clock.ts'
 import { runDelivery } from './delivery-run.ts'
-import { TaskNotFoundError, TaskOptionError } from './errors.ts'
-import { lookAfter, purgeFinished } from './maintenance.ts'
+import { TaskNotFoundError, TaskOptionError, TaskStateError } from './errors.ts'
+import { lookAfter, purgeFinished, tellAbandoned } from './maintenance.ts'
 import {
   anything,
   checkOptions,
@@ -122,7 +122,7 @@ async function takeOne(
   { queueName, workerId }: Pick<RunChoice, 'queueName' | 'workerId'>,
 ): Promise<Delivery | undefined> {
   const queueNames = await queuesOf(queue, queueName)
-  const [orphan] = await lookAfter(backend, queue, 1, { queueNames, workerId }, systemClock.monotonicMs())
+  const [orphan] = await lookAfter(backend, queue, 1, { queueName, workerId }, systemClock.monotonicMs())
   if (orphan) return orphan
   for (let looked = 0; looked < Math.max(queueNames.length, 1);) {
     const { begun, passed } = await queue.take(1, { queueNames, workerId })
@@ -160,7 +160,8 @@ export function executorOver(backendOf: (alias: string) => TaskBackend) {
   const verbs = {
     /** Runs the next task that is due. @returns its result; null when none was due. */
     async processOneTask(options: RunChoice = {}): Promise<TaskResult | null> {
-      const [result] = await verbs.processTasks({ ...options, maxTasks: 1 })
+      const checked = checkOptions('options', EXECUTOR_OPTIONS.processOneTask, options)
+      const [result] = await verbs.processTasks({ ...checked, maxTasks: 1 })
       return result ?? null
     },
 
@@ -236,6 +237,7 @@ export function executorOver(backendOf: (alias: string) => TaskBackend) {
           restart = false
           done = answer.done
           claimed += answer.begun.length + answer.crashed.length
+          await tellAbandoned(backend, answer.crashed)
           if (answer.begun[0]) return answer.begun[0]
         }
         return undefined
@@ -308,8 +310,14 @@ export function executorOver(backendOf: (alias: string) => TaskBackend) {
     async resetTaskForRetry(id: string, options: BackendChoice = {}): Promise<boolean> {
       const record = await backendOf(checkOptions('options', BACKEND, options).backendName).records.find(id)
       if (record.status !== 'FAILED') return false
-      await record.retry()
-      return true
+      try {
+        await record.retry()
+        return true
+      } catch (error) {
+        // Somebody else was quicker.
+        if (error instanceof TaskStateError) return false
+        throw error
+      }
     },
 
     /** Exact counts by status. */

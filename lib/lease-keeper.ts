@@ -23,15 +23,15 @@ export interface HeldLease {
   readonly lease: Lease
   /** The monotonic time before the request that began the attempt was sent. */
   readonly sentAtMs: number
-  /** The attempt's own limit: past it the lease is left to run out. */
-  readonly timeoutMs: number | undefined
+  /** On the monotonic clock, past which the lease is left to run out: the attempt's own limit, or Infinity. */
+  readonly stopAtMs: number
   /** Called at most once, and only while the lease is held. */
   readonly lose: (reason: TaskLeaseLostError) => void
 }
 
 /** Keeps leases, wherever that happens. */
 export interface Leases {
-  /** Keeps them until they are released. */
+  /** Keeps them until they are released. One that is kept already gets the new limit. */
   hold(leases: readonly HeldLease[]): void
   /** Their settle or hand-back was answered. */
   release(leases: readonly Lease[]): void
@@ -42,8 +42,6 @@ export interface Leases {
 interface Kept {
   readonly held: HeldLease
   deadlineMs: number
-  /** On the monotonic clock; past it the lease is no longer renewed. */
-  readonly stopAtMs: number
   lost: boolean
 }
 
@@ -55,29 +53,34 @@ export class LeaseKeeper implements Leases {
   readonly #clock: Clock
   readonly #logger: Logger
   readonly #kept = new Map<string, Kept>()
-  #timer: ReturnType<Clock['setTimeout']> | undefined
+  readonly #renewal: Alarm
+  readonly #deadline: Alarm
   #renewing = false
 
   constructor(renewer: Renewer, clock: Clock, logger: Logger) {
     this.#renewer = renewer
     this.#clock = clock
     this.#logger = logger
+    this.#renewal = new Alarm(clock, () => void this.#renew())
+    this.#deadline = new Alarm(clock, () => this.#loseOverdue())
   }
 
   hold(leases: readonly HeldLease[]): void {
+    if (leases.length === 0) return
+    const { leaseMs } = this.#renewer
     const now = this.#clock.monotonicMs()
+    let earliestMs = Infinity
     for (const held of leases) {
-      const kept: Kept = {
-        held,
-        deadlineMs: held.sentAtMs + this.#renewer.leaseMs,
-        stopAtMs: held.timeoutMs === undefined ? Infinity : now + held.timeoutMs,
-        lost: false,
-      }
-      this.#kept.set(keyOf(held.lease), kept)
+      const key = keyOf(held.lease)
+      const known = this.#kept.get(key)
+      const deadlineMs = Math.max(known?.deadlineMs ?? 0, held.sentAtMs + leaseMs)
+      this.#kept.set(key, { held, deadlineMs, lost: known?.lost ?? false })
+      earliestMs = Math.min(earliestMs, deadlineMs)
     }
     // A begin whose answer took long is renewed at once: most of its lease may be over.
-    const late = leases.some(({ sentAtMs }) => now - sentAtMs > this.#renewer.leaseMs * RENEW_AFTER)
-    this.#schedule(late ? 0 : this.#renewer.leaseMs * RENEW_AFTER)
+    const isLate = now - (earliestMs - leaseMs) > leaseMs * RENEW_AFTER
+    this.#renewal.at(isLate ? now : now + leaseMs * RENEW_AFTER)
+    this.#deadline.at(earliestMs)
   }
 
   release(leases: readonly Lease[]): void {
@@ -92,16 +95,8 @@ export class LeaseKeeper implements Leases {
   }
 
   #clear(): void {
-    if (this.#timer !== undefined) this.#clock.clearTimeout(this.#timer)
-    this.#timer = undefined
-  }
-
-  #schedule(ms: number): void {
-    if (this.#timer !== undefined || this.#kept.size === 0) return
-    this.#timer = this.#clock.setTimeout(() => {
-      this.#timer = undefined
-      void this.#renew()
-    }, ms)
+    this.#renewal.clear()
+    this.#deadline.clear()
   }
 
   async #renew(): Promise<void> {
@@ -109,8 +104,8 @@ export class LeaseKeeper implements Leases {
     this.#renewing = true
     const startedMs = this.#clock.monotonicMs()
     try {
-      for (const kept of this.#kept.values()) if (kept.deadlineMs <= startedMs) this.#lose(kept)
-      const due = [...this.#kept.values()].filter((kept) => !kept.lost && kept.stopAtMs > startedMs)
+      this.#loseOverdue()
+      const due = [...this.#kept.values()].filter(({ lost, held }) => !lost && held.stopAtMs > startedMs)
       for (let start = 0; start < due.length; start += BATCH) await this.#renewBatch(due.slice(start, start + BATCH))
     } catch (error) {
       // The deadline decides: until then the next turn may still make it.
@@ -118,9 +113,20 @@ export class LeaseKeeper implements Leases {
       this.#logger.warn(facts, 'leases could not be renewed; trying again')
     } finally {
       this.#renewing = false
-      const tookMs = this.#clock.monotonicMs() - startedMs
-      this.#schedule(Math.max(0, this.#renewer.leaseMs * RENEW_AFTER - tookMs))
+      if (this.#kept.size > 0) this.#renewal.at(startedMs + this.#renewer.leaseMs * RENEW_AFTER)
     }
+  }
+
+  /** Whoever is past its deadline is lost, also while a renewal still waits for its answer. */
+  #loseOverdue(): void {
+    const now = this.#clock.monotonicMs()
+    let earliestMs = Infinity
+    for (const kept of this.#kept.values()) {
+      if (kept.lost) continue
+      if (kept.deadlineMs <= now) this.#lose(kept)
+      else earliestMs = Math.min(earliestMs, kept.deadlineMs)
+    }
+    this.#deadline.at(earliestMs)
   }
 
   async #renewBatch(batch: readonly Kept[]): Promise<void> {
@@ -137,5 +143,35 @@ export class LeaseKeeper implements Leases {
     if (kept.lost || this.#kept.get(keyOf(kept.held.lease)) !== kept) return
     kept.lost = true
     kept.held.lose(new TaskLeaseLostError(kept.held.lease.id))
+  }
+}
+
+/** One timer that can only be moved to an earlier time, until it has fired. */
+class Alarm {
+  readonly #clock: Clock
+  readonly #ring: () => void
+  #timer: ReturnType<Clock['setTimeout']> | undefined
+  #atMs = Infinity
+
+  constructor(clock: Clock, ring: () => void) {
+    this.#clock = clock
+    this.#ring = ring
+  }
+
+  at(atMs: number): void {
+    if (atMs >= this.#atMs) return
+    this.clear()
+    this.#atMs = atMs
+    this.#timer = this.#clock.setTimeout(() => {
+      this.#timer = undefined
+      this.#atMs = Infinity
+      this.#ring()
+    }, atMs - this.#clock.monotonicMs())
+  }
+
+  clear(): void {
+    if (this.#timer !== undefined) this.#clock.clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#atMs = Infinity
   }
 }

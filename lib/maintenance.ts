@@ -57,20 +57,36 @@ export async function purgeFinished(storage: Storage, options: PurgeOptions): Pr
   return { matched, deleted }
 }
 
+/** Tells of records that became FAILED because their workers died too often: nobody ran them who could. */
+export async function tellAbandoned(backend: TaskBackend, ids: readonly string[]): Promise<void> {
+  if (ids.length === 0) return
+  backend.logger.error({ code: 'ERR_TASKS_ABANDONED', ids }, 'records failed: their workers died too often')
+  if (!backend.hasListeners('taskFinished')) return
+  for (const id of ids) {
+    try {
+      backend.emit('taskFinished', await backend.getResult(id))
+    } catch (error) {
+      // Deleted or damaged since.
+      backend.logger.warn({ id, error }, 'a finished record could not be read for its listeners')
+    }
+  }
+}
+
 /** When a web process last looked after a backend: it must do so itself, but not with every task it takes. */
 const looked = new WeakMap<TaskBackend, { promotedAt: number; reclaimedAt: number }>()
 const PROMOTE_EVERY_MS = 1_000
 const RECLAIM_EVERY_MS = 60_000
 
 /**
- * Promotes, and takes over up to `count` of what dead workers left in these queues, unless that was done a moment ago.
- * Promotion is for every queue: with a moment for each, one that is asked for more often would keep the others waiting.
+ * Promotes, and takes over up to `count` of what dead workers left, unless that was done a moment ago. Both for every queue:
+ * with one moment for all, a queue that is asked for more often would keep the others waiting. Only what is of the queue that
+ * is named is answered, the rest is handed back to the others.
  */
 export async function lookAfter(
   backend: TaskBackend,
   queue: StreamQueue,
   count: number,
-  { queueNames, workerId }: { queueNames: readonly string[]; workerId: string | undefined },
+  { queueName, workerId }: { queueName?: string | undefined; workerId?: string | undefined },
   nowMs: number,
 ): Promise<readonly Delivery[]> {
   const last = looked.get(backend) ?? { promotedAt: -Infinity, reclaimedAt: -Infinity }
@@ -80,7 +96,11 @@ export async function lookAfter(
     await queue.promote()
   }
   if (nowMs - last.reclaimedAt < RECLAIM_EVERY_MS) return []
-  const reclaimed = await queue.reclaim(count, { queueNames, workerId })
+  const reclaimed = await queue.reclaim(count, {
+    beginOnly: queueName === undefined ? undefined : [queueName],
+    workerId,
+  })
+  await tellAbandoned(backend, reclaimed.crashed)
   // A pass that was cut short by `count` goes on with the next call.
   if (reclaimed.done) last.reclaimedAt = nowMs
   return reclaimed.begun

@@ -6,6 +6,7 @@
 import { v7 as uuid } from 'uuid'
 import { TaskOptionError, TaskQueryLimitError } from './errors.ts'
 import { anything, checkOptions, date, integer, NAME_PATTERN, oneOf, text } from './options.ts'
+import type { Row } from './options.ts'
 import { isDamaged } from './storage/storage.ts'
 import type { Cell, DamagedRecord, ListPosition, Storage, StoredRecord } from './storage/storage.ts'
 import { TASK_STATUSES } from './task-status.ts'
@@ -56,11 +57,28 @@ export const LOOK_LIMIT = 20_000
 export const LIST_LIMIT = 10_000
 const CHUNK = 500
 const BATCH = 100
+/** Values in one list of a filter. */
+const MOST_VALUES = 1_000
+/** Pairs of queue and task name that are looked up as they are given; of more, only those that ever held a record. */
+const MOST_PAIRS = 20
 
-const isOneOrMany =
-  <T>(is: (value: unknown) => value is T) =>
-  (value: unknown): value is T | readonly T[] =>
-    Array.isArray(value) ? value.every(is) : is(value)
+/** One value or a list of them. The list is copied, and each value is in it once: twice would count twice. */
+function oneOrMany<T>(facts: {
+  readonly shape: string
+  readonly is: (value: unknown) => value is T
+  readonly description: string
+}): Row<T | readonly T[]> {
+  const { is, ...rest } = facts
+  const isMany = (value: unknown): value is readonly T[] =>
+    // `Array.from` reads holes as undefined.
+    Array.isArray(value) && value.length <= MOST_VALUES && Array.from<unknown>(value).every(is)
+  const row = anything({ ...rest, is: (value): value is T | readonly T[] => is(value) || isMany(value) })
+  const read = (field: string, value: unknown): T | readonly T[] => {
+    const kept = row.read(field, value)
+    return isMany(kept) ? Object.freeze([...new Set(kept)]) : kept
+  }
+  return Object.freeze({ ...row, read })
+}
 
 const isName = (value: unknown): value is string => typeof value === 'string' && NAME_PATTERN.test(value)
 const isStatus = (value: unknown): value is TaskStatus => (TASK_STATUSES as readonly unknown[]).includes(value)
@@ -69,16 +87,16 @@ const isPriority = (value: unknown): value is number =>
 
 /** Every key of a filter: what it may be, and what it means. Router, admin and commands read these rows. */
 export const FILTER_OPTIONS = Object.freeze({
-  status: anything({
+  status: oneOrMany({
     shape: `one or a list of ${TASK_STATUSES.join(', ')}`,
-    is: isOneOrMany(isStatus),
+    is: isStatus,
     description: 'state of the record',
   }),
-  queueName: anything({ shape: 'a queue name or a list of them', is: isOneOrMany(isName), description: 'queue' }),
-  name: anything({ shape: 'a task name or a list of them', is: isOneOrMany(isName), description: 'task name' }),
-  priority: anything({
+  queueName: oneOrMany({ shape: 'a queue name or a list of them', is: isName, description: 'queue' }),
+  name: oneOrMany({ shape: 'a task name or a list of them', is: isName, description: 'task name' }),
+  priority: oneOrMany({
     shape: 'an integer from -100 to 100 or a list of them',
-    is: isOneOrMany(isPriority),
+    is: isPriority,
     description: 'priority',
   }),
   enqueuedAfter: date({ description: 'enqueued at or after this time' }),
@@ -110,7 +128,7 @@ function many<T>(value: T | readonly T[] | undefined): readonly T[] | undefined 
 }
 
 /** `<enqueuedAt in base 36>.<id>`: opaque to callers, plain to a reader of a URL. */
-function cursorOf({ enqueuedAt, id }: ListPosition): string {
+export function cursorOf({ enqueuedAt, id }: ListPosition): string {
   return `${enqueuedAt.toString(36)}.${id}`
 }
 
@@ -145,7 +163,12 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
   readonly #limit: number | undefined
 
   /** @throws TaskOptionError an unknown key (the message names the nearest), or a value that it may not have. */
-  constructor(source: QuerySource<Item>, filter: RecordFilter = {}, order: RecordOrder = '-enqueuedAt', limit?: number) {
+  constructor(
+    source: QuerySource<Item>,
+    filter: RecordFilter = {},
+    order: RecordOrder = '-enqueuedAt',
+    limit?: number,
+  ) {
     this.#source = source
     this.#filter = checkOptions('filter', FILTER_OPTIONS, filter)
     this.#order = order
@@ -234,6 +257,7 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
       const walked = await this.#walk(cells, { wanted: CHUNK, lookLimit: CHUNK, after })
       count += walked.records.length
       looked += walked.looked
+      if (this.#limit !== undefined && count >= this.#limit) return this.#limit
       if (walked.exhausted) return count
       if (looked >= LOOK_LIMIT) throw new TaskQueryLimitError(looked, this.#comparedKeys())
       after = walked.last
@@ -299,11 +323,12 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
     }
   }
 
-  /** Newest first whatever the order: what is enqueued meanwhile lies behind the walk. */
+  /** With a limit from the end that the order says; else newest first, as what is enqueued meanwhile lies behind that walk. */
   async #inBatches(move: (ids: string[]) => Promise<number>): Promise<number> {
     let moved = 0
     let batch: string[] = []
-    for await (const { id } of new RecordQuery(this.#source, this.#filter, '-enqueuedAt', this.#limit).#each()) {
+    const order = this.#limit === undefined ? '-enqueuedAt' : this.#order
+    for await (const { id } of new RecordQuery(this.#source, this.#filter, order, this.#limit).#each()) {
       batch.push(id)
       if (batch.length < BATCH) continue
       moved += await move(batch)
@@ -326,7 +351,8 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
       const positions = await storage.list({ cells, order, size, after: last, ...this.#bounds() })
       const found = positions.length > 0 ? await storage.find(positions.map(({ id }) => id)) : []
       for (const [index, position] of positions.entries()) {
-        if (records.length === wanted || looked === lookLimit) return { records, damaged, looked, last, exhausted: false }
+        if (records.length === wanted || looked === lookLimit)
+          return { records, damaged, looked, last, exhausted: false }
         const record = found[index]
         looked += 1
         last = position
@@ -344,7 +370,7 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
     const names = many(name)
     const statuses = many(status) ?? TASK_STATUSES
     const pairs =
-      queueNames && names
+      queueNames && names && queueNames.length * names.length <= MOST_PAIRS
         ? queueNames.flatMap((queue) => names.map((task) => ({ queueName: queue, name: task })))
         : (await this.#source.storage.catalog()).tasks.filter(
             (pair) => (!queueNames || queueNames.includes(pair.queueName)) && (!names || names.includes(pair.name)),
@@ -394,4 +420,3 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
     return [record.id, record.name, record.args, ...record.errors].some((text) => text.toLowerCase().includes(wanted))
   }
 }
-

@@ -34,6 +34,14 @@ export interface StreamQueueOptions {
   readonly maxCrashes?: number
 }
 
+export interface ReclaimOptions {
+  readonly queueNames?: readonly string[]
+  readonly beginOnly?: readonly string[] | undefined
+  readonly idleMs?: number
+  readonly restart?: boolean
+  readonly workerId?: string | undefined
+}
+
 export interface Reclaimed extends Taken {
   readonly crashed: readonly string[]
   /** True when every stream was looked through. */
@@ -78,9 +86,14 @@ export class StreamQueue {
     count: number,
     options: { queueNames?: readonly string[]; workerId?: string | undefined } = {},
   ): Promise<Taken> {
-    const queueNames = this.#nextQueues(options.queueNames ?? (await this.queueNames()))
-    if (queueNames.length === 0) return { begun: [], passed: 0 }
-    return await this.#storage.take({ ...this.#claim(options.workerId), count, queueNames })
+    const queueNames = options.queueNames ?? (await this.queueNames())
+    // Nothing is answered only when nothing is in any of them.
+    for (let looked = 0; looked < queueNames.length; looked += QUEUES_PER_TAKE) {
+      const request = { ...this.#claim(options.workerId), count, queueNames: this.#nextQueues(queueNames) }
+      const taken = await this.#storage.take(request)
+      if (taken.begun.length > 0 || taken.passed > 0) return taken
+    }
+    return { begun: [], passed: 0 }
   }
 
   /** The same, waiting up to `blockMs` for a first one. */
@@ -101,7 +114,10 @@ export class StreamQueue {
     queueNames: readonly string[],
   ): Promise<{ words: readonly SettleWord[]; taken: Taken }> {
     const request = { ...this.#claim(), count, queueNames: this.#nextQueues(queueNames) }
-    return await this.#storage.settleAndTake(items, request)
+    const answer = await this.#storage.settleAndTake(items, request)
+    const { begun, passed } = answer.taken
+    if (begun.length > 0 || passed > 0 || queueNames.length <= QUEUES_PER_TAKE) return answer
+    return { words: answer.words, taken: await this.take(count, { queueNames }) }
   }
 
   async settle(items: readonly Settlement[]): Promise<readonly SettleWord[]> {
@@ -136,16 +152,17 @@ export class StreamQueue {
   /**
    * Takes over up to `count` attempts whose worker died, going on where the last call ended.
    *
+   * @param options.queueNames whose streams are looked through; all known ones when left out.
+   * @param options.beginOnly whose records are begun; `queueNames` when left out. Leases run out in any queue: what is of
+   *   another one is handed back, for those who serve it.
    * @param options.idleMs deliveries idle for less are left alone; the lease when left out.
    * @param options.restart begins with the first stream, wherever the last call ended.
    * @param options.workerId as in `take`.
    */
-  async reclaim(
-    count: number,
-    options: { queueNames?: readonly string[]; idleMs?: number; restart?: boolean; workerId?: string | undefined } = {},
-  ): Promise<Reclaimed> {
+  async reclaim(count: number, options: ReclaimOptions = {}): Promise<Reclaimed> {
     if (options.restart) this.#reclaimAt = { index: 0, cursor: '' }
     const queueNames = options.queueNames ?? (await this.queueNames())
+    const beginOnly = options.beginOnly ?? options.queueNames
     const streams: StreamName[] = BANDS.flatMap((band) => queueNames.map((queueName) => ({ queueName, band })))
     const begun: Delivery[] = []
     const crashed: string[] = []
@@ -153,20 +170,25 @@ export class StreamQueue {
     while (this.#reclaimAt.index < streams.length) {
       const stream = streams[this.#reclaimAt.index]
       if (!stream) break
+      const room = count - begun.length
       const answer = await this.#storage.reclaim({
         ...this.#claim(options.workerId),
         stream,
         cursor: this.#reclaimAt.cursor,
-        count: count - begun.length,
+        count: room,
         crashLimit: this.maxCrashes,
         idleMs: options.idleMs ?? this.leaseMs,
         crashError: this.#crashError,
       })
-      begun.push(...answer.begun)
+      const mine = answer.begun.filter(({ record }) => beginOnly?.includes(record.queueName) ?? true)
+      const others = answer.begun.filter((delivery) => !mine.includes(delivery))
+      if (others.length > 0) await this.requeue(others.map(({ lease }) => lease))
+      begun.push(...mine)
       crashed.push(...answer.crashed)
       passed += answer.passed
-      // There may be more in this very place: the next call looks here again.
+      // There may be more in this very place: it is looked at again.
       if (begun.length >= count) return { begun, crashed, passed, done: false }
+      if (answer.begun.length === room) continue
       this.#reclaimAt =
         answer.next === ''
           ? { index: this.#reclaimAt.index + 1, cursor: '' }

@@ -171,6 +171,20 @@ export abstract class TaskBackend {
     }
   }
 
+  /** One line for an attempt that begins; for whoever runs it. */
+  logStarted({ id, name, queueName, attempts }: TaskResult): void {
+    this.logger.info({ id, name, queueName, attempt: attempts }, 'task started')
+  }
+
+  /** One line for an attempt that ended, with the error where there is one. */
+  logFinished({ id, name, queueName, attempts, status, errors }: TaskResult): void {
+    const facts = { id, name, queueName, attempt: attempts, status }
+    const error = errors.at(-1)
+    if (status === 'SUCCESSFUL') this.logger.info(facts, 'task finished')
+    else if (status === 'FAILED') this.logger.error({ ...facts, error }, 'task failed')
+    else this.logger.warn({ ...facts, error }, 'task did not end; it runs again')
+  }
+
   /** Ends the connections this backend opened; may be called twice. */
   close(): Promise<void> {
     withdrawBackend(this)
@@ -181,11 +195,7 @@ export abstract class TaskBackend {
     await this.close()
   }
 
-  async #enqueue(
-    task: AnyTask,
-    lists: readonly (readonly unknown[])[],
-    ids: readonly string[],
-  ): Promise<TaskResult[]> {
+  async #enqueue(task: AnyTask, lists: readonly (readonly unknown[])[], ids: readonly string[]): Promise<TaskResult[]> {
     this.validateTask(task)
     const records = lists.map((args, index): NewRecord => {
       const json = encodeArgs(args)
@@ -203,6 +213,7 @@ export abstract class TaskBackend {
     for (let start = 0; start < records.length; start += ENQUEUE_BATCH) {
       results.push(...(await this.store(task, records.slice(start, start + ENQUEUE_BATCH))))
     }
+    for (const { id, name, queueName } of results) this.logger.debug({ id, name, queueName }, 'task enqueued')
     return results
   }
 

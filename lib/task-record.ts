@@ -162,16 +162,16 @@ export class TaskRecord extends TaskResult {
 
   // The same verbs without a backend in hand: those of `default`.
 
-  static find(id: string): Promise<TaskRecord> {
-    return TaskRecord.using('default').find(id)
+  static async find(id: string): Promise<TaskRecord> {
+    return await TaskRecord.using('default').find(id)
   }
 
   static filter(filter: RecordFilter = {}): RecordQuery<TaskRecord> {
     return TaskRecord.using('default').filter(filter)
   }
 
-  static countBy(field: CountField): Promise<Record<string, number>> {
-    return TaskRecord.using('default').countBy(field)
+  static async countBy(field: CountField): Promise<Record<string, number>> {
+    return await TaskRecord.using('default').countBy(field)
   }
 
   /** The records of another backend. @throws TaskOptionError no backend has that alias. */

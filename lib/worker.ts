@@ -10,6 +10,7 @@ import { systemClock } from './clock.ts'
 import { StorageUnavailableError, TaskError, TaskLeaseLostError } from './errors.ts'
 import { WORKER_ID_PATTERN } from './executor.ts'
 import type { HeldLease, Leases } from './lease-keeper.ts'
+import { guardedLogger } from './logger.ts'
 import type { Logger } from './logger.ts'
 import { purgeFinished } from './maintenance.ts'
 import { anything, checkOptions, flag, integer, listOf, NAME_PATTERN, number, text } from './options.ts'
@@ -81,7 +82,7 @@ export interface SettledEvent {
 }
 
 export interface WorkerEvents {
-  /** Nothing is due and nothing runs. */
+  /** Nothing is due and nothing runs; once, until something runs again. */
   idle: []
   settled: [SettledEvent]
   leaseLost: [{ readonly id: string; readonly name: string }]
@@ -93,7 +94,9 @@ export interface WorkerEvents {
 interface InHand {
   readonly delivery: Delivery
   readonly attempt: Attempt
-  readonly startedMs: number
+  /** The monotonic time before the request that granted its lease was sent. */
+  sentAtMs: number
+  startedMs: number
   handedBack: boolean
   /** Its settle is sent: that answer is the verdict, and a lost lease means nothing any more. */
   closing: boolean
@@ -104,9 +107,10 @@ interface Ended {
   readonly settlement: Settlement
 }
 
-/** One settle carries so many at most. */
+/** What one call carries at most. */
 const SETTLE_BATCH = 100
 const TAKE_BATCH = 100
+const LEASE_BATCH = 100
 const FIRST_BACKOFF_MS = 250
 const LAST_BACKOFF_MS = 5_000
 const HEARTBEAT_MS = 5_000
@@ -127,6 +131,8 @@ export class Worker extends EventEmitter<WorkerEvents> {
   #ended: Ended[] = []
   /** Begun by a reclaim with crashes at the limit: each runs alone, after everything else has ended. */
   #suspects: InHand[] = []
+  /** The suspect that runs: until it has ended nothing else begins. */
+  #alone: InHand | undefined
   #queueNames: readonly string[] = []
   #begun = 0
   #settled = 0
@@ -134,9 +140,13 @@ export class Worker extends EventEmitter<WorkerEvents> {
   #state: 'new' | 'running' | 'draining' | 'stopped' = 'new'
   /** The last take found nothing: block, or be idle. */
   #dry = false
+  #saidIdle = false
   #mustRecover = false
   #reclaimDue = true
   #reader: { readonly abort: AbortController; readonly done: Promise<void> } | undefined
+  /** A blocking read that failed is not sent again before then, on the monotonic clock. */
+  #readAgainAtMs = 0
+  #readBackoffMs = FIRST_BACKOFF_MS
   #wake: (() => void) | undefined
   /** Something changed since the last turn began: no pause before the next. */
   #woken = false
@@ -147,8 +157,11 @@ export class Worker extends EventEmitter<WorkerEvents> {
   #handedBack = 0
   #timers = new Set<ReturnType<typeof systemClock.setTimeout>>()
   #promotion: { readonly timer: ReturnType<typeof systemClock.setTimeout>; readonly atMs: number } | undefined
+  #starting: Promise<void> | undefined
   #loop: Promise<void> | undefined
   #stopping: Promise<number> | undefined
+  /** The drain time is over: what the storage does not take now is left to run out. */
+  #gaveUp = false
   #backoffMs = FIRST_BACKOFF_MS
 
   /** @throws TaskOptionError an option is unknown or out of range, or the backend stores nothing. */
@@ -156,7 +169,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
     super()
     this.backend = backend
     this.options = checkOptions('options', WORKER_OPTIONS, options)
-    this.#logger = this.options.logger ?? backend.logger
+    this.#logger = this.options.logger ? guardedLogger(this.options.logger) : backend.logger
     this.#queue = backend.openQueue({ workerId: this.options.workerId })
     this.#leases = backend.openLeases(this.#queue)
   }
@@ -175,22 +188,32 @@ export class Worker extends EventEmitter<WorkerEvents> {
     return this.#settled
   }
 
-  /** Begins to take tasks. Calling it again changes nothing. @throws StorageUnavailableError the storage cannot be reached. */
+  /**
+   * Begins to take tasks. Calling it again changes nothing; a worker that was stopped stays so.
+   *
+   * @throws StorageUnavailableError the storage cannot be reached, or cannot be written to. It may be tried again.
+   */
   async start(): Promise<void> {
-    if (this.#state !== 'new') return
-    this.#state = 'running'
+    if (this.#state === 'new') {
+      this.#state = 'running'
+      this.#starting = this.#start()
+    }
+    await this.#starting
+  }
+
+  async #start(): Promise<void> {
     try {
       await this.#refreshQueues()
+      if (this.#state === 'running') await this.#heartbeat()
     } catch (error) {
-      this.#state = 'new'
+      if (this.#state === 'running') this.#state = 'new'
       throw error
     }
     // Stopped meanwhile: there is nothing to begin any more.
-    if (this.#stopping) return
+    if (this.#state !== 'running') return
     this.#every(this.#heartbeatMs, () => this.#heartbeat())
     this.#every(this.options.claimIntervalSeconds * 1_000, () => this.#sweep())
     this.#schedulePromotion(0)
-    this.#inBackground(this.#heartbeat())
     this.#loop = this.#run()
   }
 
@@ -214,7 +237,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
       return 0
     }
     this.#stopping ??= this.#stop()
-    if (this.#inHand.size > 0) this.#after(drainMs, () => this.#handBackAll())
+    if (this.#state !== 'stopped') this.#after(drainMs, () => this.#giveUp())
     return await this.#stopping
   }
 
@@ -235,6 +258,10 @@ export class Worker extends EventEmitter<WorkerEvents> {
       } catch (error) {
         this.#failed(error)
         this.#mustRecover = true
+        if (this.#gaveUp) {
+          this.#abandonEnded()
+          continue
+        }
         await this.#pause(jittered(this.#backoffMs))
         this.#backoffMs = Math.min(this.#backoffMs * 2, LAST_BACKOFF_MS)
         continue
@@ -244,26 +271,27 @@ export class Worker extends EventEmitter<WorkerEvents> {
     }
   }
 
-  /** A worker that ends when nothing is due has to ask the delayed ones before it says so. */
+  /** A worker that ends when nothing is due has to ask new queues and the delayed ones before it says so. */
   async #promoteBeforeEnd(): Promise<boolean> {
     if (this.options.continuous || !this.#dry || this.#inHand.size > 0 || this.#state !== 'running') return false
+    await this.#refreshQueues()
     const { moved } = await this.#queue.promote(this.#queueNames)
     if (moved > 0) this.#dry = false
-    return moved > 0
+    return !this.#dry
   }
 
   /** One turn. False when there was nothing to do. */
   async #turn(): Promise<boolean> {
-    if (this.#suspects.length > 0) return await this.#turnOfSuspects()
-    const free = this.#free()
-    if (free > 0 && this.#mustRecover) await this.#recover(free)
-    else if (free > 0 && this.#reclaimDue) await this.#reclaim(free)
+    if (this.#suspects.length > 0 || this.#alone) return await this.#turnOfSuspects()
+    if (this.#mustRecover && this.#free() > 0) await this.#recover(this.#free())
+    if (this.#reclaimDue && this.#free() > 0) await this.#reclaim(this.#free())
     const ended = this.#ended.splice(0, SETTLE_BATCH)
-    // Slots that this settle frees are taken again in the same write.
-    const count = Math.min(this.#free() + ended.length, this.#left(), TAKE_BATCH)
-    const wanted = this.#state === 'running' && count > 0 && !(this.#dry && ended.length === 0)
+    // Slots that this settle frees are taken again in the same write, unless one of those two waits for a slot: under a
+    // backlog none would ever be left for it.
+    const count = this.#mustRecover || this.#reclaimDue ? 0 : Math.min(this.#free(ended.length), TAKE_BATCH)
+    const wanted = count > 0 && !(this.#dry && ended.length === 0)
     if (ended.length === 0 && !wanted) {
-      if (this.#dry && free > 0 && this.#state === 'running') this.#block()
+      if (this.#dry && count > 0) this.#block()
       return false
     }
     if (!wanted) await this.#settle(ended)
@@ -272,10 +300,10 @@ export class Worker extends EventEmitter<WorkerEvents> {
     return true
   }
 
-  /** Slots for further attempts; one belongs to the blocking read while it is out. */
-  #free(): number {
+  /** Slots for further attempts, once so many more have ended; one belongs to the blocking read while it is out. */
+  #free(ending = 0): number {
     const reserved = this.#reader ? 1 : 0
-    return Math.min(this.options.concurrency - this.#inHand.size, this.#left()) - reserved
+    return Math.min(this.options.concurrency - this.#inHand.size + ending, this.#left()) - reserved
   }
 
   #left(): number {
@@ -288,7 +316,8 @@ export class Worker extends EventEmitter<WorkerEvents> {
     if (this.#state !== 'running') return true
     if (this.#left() <= 0) return true
     if (!this.#dry) return false
-    this.emit('idle')
+    if (!this.#saidIdle) this.#tell('idle')
+    this.#saidIdle = true
     return !this.options.continuous
   }
 
@@ -332,12 +361,14 @@ export class Worker extends EventEmitter<WorkerEvents> {
         if (settlement.outcome === 'READY') this.#schedulePromotion(settlement.delayMs)
         else finished.push(record.id)
       } else {
-        this.#lost += 1
-        this.emit('leaseLost', { id: record.id, name: record.name })
-        this.#logger.warn({ code: 'ERR_TASKS_LEASE_LOST', id: record.id, token: lease.token, word }, 'a settle was refused')
+        this.#noteLost(hand)
+        this.#logger.warn(
+          { code: 'ERR_TASKS_LEASE_LOST', id: record.id, token: lease.token, word },
+          'a settle was refused',
+        )
       }
       if (this.listenerCount('settled') > 0) {
-        this.emit('settled', {
+        this.#tell('settled', {
           ...{ id: record.id, name: record.name, queueName: record.queueName, attempt: record.attempts },
           ...{ outcome: settlement.outcome, word, durationMs: systemClock.monotonicMs() - hand.startedMs },
           error: settlement.outcome === 'SUCCESSFUL' ? null : settlement.payload,
@@ -348,10 +379,15 @@ export class Worker extends EventEmitter<WorkerEvents> {
   }
 
   #tellFinished(ids: readonly string[]): void {
-    const tell = async (): Promise<void> => {
-      for (const id of ids) this.backend.emit('taskFinished', await this.backend.getResult(id))
+    const tell = async (id: string): Promise<void> => {
+      try {
+        this.backend.emit('taskFinished', await this.backend.getResult(id))
+      } catch (error) {
+        // Deleted or damaged since; its outcome is written all the same.
+        this.#logger.warn({ id, error }, 'a finished record could not be read for its listeners')
+      }
     }
-    this.#inBackground(tell())
+    for (const id of ids) this.#inBackground(tell(id))
   }
 
   #inBackground(work: Promise<unknown>): void {
@@ -370,6 +406,11 @@ export class Worker extends EventEmitter<WorkerEvents> {
   }
 
   #begin(deliveries: readonly Delivery[], sentAtMs: number): void {
+    if (this.#state !== 'running') {
+      // Asked for before the stop: nothing starts after it.
+      this.#inBackground(this.#requeue(deliveries.map(({ lease }) => lease)))
+      return
+    }
     const unknown: Lease[] = []
     const hands: InHand[] = []
     for (const delivery of deliveries) {
@@ -384,7 +425,8 @@ export class Worker extends EventEmitter<WorkerEvents> {
       const task = taskRegistry.find(record.name)
       if (task) {
         const attempt = new Attempt(this.backend, delivery, task, systemClock)
-        const hand = { delivery, attempt, startedMs: systemClock.monotonicMs(), handedBack: false, closing: false }
+        const startedMs = systemClock.monotonicMs()
+        const hand = { delivery, attempt, sentAtMs, startedMs, handedBack: false, closing: false }
         this.#inHand.set(lease.id, hand)
         hands.push(hand)
       } else {
@@ -394,24 +436,63 @@ export class Worker extends EventEmitter<WorkerEvents> {
       }
     }
     this.#begun += hands.length
+    if (hands.length > 0) this.#saidIdle = false
+    if (systemClock.monotonicMs() - sentAtMs < this.#queue.leaseMs / 2) this.#startAll(hands)
+    else if (hands.length > 0) this.#inBackground(this.#startRenewed(hands))
+    if (unknown.length > 0) this.#inBackground(this.#requeue(unknown, { delay: 'growing' }))
+  }
+
+  #startAll(hands: readonly InHand[]): void {
+    if (hands.length === 0) return
+    const isSuspect = ({ delivery }: InHand): boolean => delivery.record.crashes >= this.#queue.maxCrashes
     // All leases are in good hands before the first function is called: it may block this loop.
-    if (hands.length > 0) this.#leases.hold(hands.map((hand) => this.#heldLease(hand, sentAtMs)))
+    this.#leases.hold(
+      hands.map((hand) => this.#heldLease(hand, isSuspect(hand) ? undefined : hand.attempt.task.timeoutMs)),
+    )
     for (const hand of hands) {
-      if (hand.delivery.record.crashes < this.#queue.maxCrashes) this.#start(hand)
-      else this.#suspects.push(hand)
+      if (isSuspect(hand)) this.#suspects.push(hand)
+      else this.#startOne(hand)
     }
     if (this.#suspects.length > 0) this.#reader?.abort.abort()
-    if (unknown.length > 0) this.#inBackground(this.#queue.requeue(unknown, { delay: 'growing' }))
   }
 
-  #heldLease(hand: InHand, sentAtMs: number): HeldLease {
-    const { delivery, attempt } = hand
-    const lose = (reason: TaskLeaseLostError): void => this.#leaseLost(hand, reason)
-    return { lease: delivery.lease, sentAtMs, timeoutMs: attempt.task.timeoutMs, lose }
+  /** Their answer came late (the read waited, or this loop was blocked): somebody else may have them by now. */
+  async #startRenewed(hands: readonly InHand[]): Promise<void> {
+    const sentAtMs = systemClock.monotonicMs()
+    const words: string[] = []
+    try {
+      for (const batch of batches(hands)) words.push(...(await this.#queue.renew(batch.map(leaseOf))))
+    } catch (error) {
+      // They are still this consumer's own, and found in its own list.
+      this.#mustRecover = true
+      this.#begun -= hands.length
+      this.#release(hands)
+      throw error
+    } finally {
+      this.#wakeUp()
+    }
+    const renewed = hands.filter((hand, index) => words[index] === 'RENEWED' && !hand.handedBack)
+    const lost = hands.filter((_, index) => words[index] !== 'RENEWED')
+    this.#begun -= lost.length
+    this.#release(lost)
+    for (const hand of lost) this.#noteLost(hand)
+    for (const hand of renewed) hand.sentAtMs = sentAtMs
+    if (this.#state === 'running') this.#startAll(renewed)
+    else await this.#handBack(renewed)
   }
 
-  #start(hand: InHand): void {
+  #heldLease(hand: InHand, timeoutMs: number | undefined): HeldLease {
+    return {
+      lease: hand.delivery.lease,
+      sentAtMs: hand.sentAtMs,
+      stopAtMs: timeoutMs === undefined ? Infinity : systemClock.monotonicMs() + timeoutMs,
+      lose: (reason) => this.#leaseLost(hand, reason),
+    }
+  }
+
+  #startOne(hand: InHand): void {
     const { delivery, attempt } = hand
+    hand.startedMs = systemClock.monotonicMs()
     if (this.backend.hasListeners('taskStarted')) this.backend.emit('taskStarted', this.backend.result(delivery.record))
     void attempt.run().then((ending) => {
       if (hand.handedBack || this.#inHand.get(delivery.lease.id) !== hand) return
@@ -430,13 +511,24 @@ export class Worker extends EventEmitter<WorkerEvents> {
     const { id, name } = hand.delivery.record
     this.#logger.warn({ code: reason.code, id, name }, 'the lease of a running task is lost; its signal is aborted')
     hand.attempt.lose(reason)
+    // One that waits to run alone has nothing to finish.
+    if (!this.#suspects.includes(hand)) return
+    this.#suspects = this.#suspects.filter((suspect) => suspect !== hand)
+    this.#inBackground(this.#handBack([hand]))
+  }
+
+  /** Its token is no longer on the record: nothing was written. */
+  #noteLost({ delivery: { record } }: InHand): void {
+    this.#lost += 1
+    this.#tell('leaseLost', { id: record.id, name: record.name })
   }
 
   #release(hands: readonly InHand[]): void {
-    this.#leases.release(hands.map(({ delivery }) => delivery.lease))
+    this.#leases.release(hands.map(leaseOf))
     for (const hand of hands) {
       const { id } = hand.delivery.lease
       if (this.#inHand.get(id) === hand) this.#inHand.delete(id)
+      if (this.#alone === hand) this.#alone = undefined
     }
   }
 
@@ -444,53 +536,79 @@ export class Worker extends EventEmitter<WorkerEvents> {
   async #handBack(hands: readonly InHand[]): Promise<void> {
     for (const hand of hands) hand.handedBack = true
     try {
-      for (let start = 0; start < hands.length; start += SETTLE_BATCH) {
-        const batch = hands.slice(start, start + SETTLE_BATCH)
-        const words = await this.#queue.requeue(batch.map(({ delivery }) => delivery.lease))
-        this.#handedBack += words.filter((word) => word === 'REQUEUED').length
-        this.#lost += words.filter((word) => word === 'LOST').length
-      }
+      const words = await this.#requeue(hands.map(leaseOf))
+      hands.forEach((hand, index) => words[index] === 'LOST' && this.#noteLost(hand))
     } finally {
-      // Unanswered: the lease runs out, and somebody takes over.
+      // Unanswered: it is found in the own list, or its lease runs out and somebody takes over.
       this.#release(hands)
       this.#dry = false
       this.#wakeUp()
     }
   }
 
+  async #requeue(leases: readonly Lease[], options: { delay?: 'growing' } = {}): Promise<readonly string[]> {
+    const words: string[] = []
+    try {
+      for (const batch of batches(leases)) words.push(...(await this.#queue.requeue(batch, options)))
+    } catch (error) {
+      this.#mustRecover = true
+      throw error
+    }
+    if (this.#state !== 'running') this.#handedBack += words.filter((word) => word === 'REQUEUED').length
+    return words
+  }
+
+  /** The storage took no outcome until the end of the drain time: the leases run out, and others run them again. */
+  #abandonEnded(): void {
+    const hands = this.#ended.splice(0).map(({ hand }) => hand)
+    if (hands.length === 0) return
+    const facts = { code: 'ERR_TASKS_STORAGE_UNAVAILABLE', ids: hands.map((hand) => hand.delivery.lease.id) }
+    this.#logger.error(facts, 'outcomes could not be written; these tasks run again elsewhere')
+    this.#release(hands)
+  }
+
   async #turnOfSuspects(): Promise<boolean> {
-    const [suspect] = this.#suspects
     const ended = this.#ended.splice(0, SETTLE_BATCH)
     if (ended.length > 0) {
       await this.#settle(ended)
       return true
     }
+    const [suspect] = this.#suspects
     // Those that wait are in hand too; one that runs makes it one more than wait.
     if (!suspect || this.#inHand.size > this.#suspects.length) return false
     this.#suspects.shift()
-    this.#start(suspect)
+    this.#alone = suspect
+    const { timeoutMs } = suspect.attempt.task
+    // Its own limit counts from here on, not from when it began to wait.
+    if (timeoutMs !== undefined) this.#leases.hold([this.#heldLease(suspect, timeoutMs)])
+    this.#startOne(suspect)
     return true
   }
 
   // Waiting for entries
 
   #block(): void {
-    if (this.#reader || !this.options.continuous || this.#suspects.length > 0) return
-    const abort = new AbortController()
+    if (this.#reader || !this.options.continuous) return
     const sentAtMs = systemClock.monotonicMs()
+    if (sentAtMs < this.#readAgainAtMs) return
+    const abort = new AbortController()
     const { blockTimeoutMs: blockMs } = this.backend.limits
     const done = this.#queue
       .takeBlocking({ queueNames: this.#queueNames, blockMs, signal: abort.signal })
       .then((taken) => {
         this.#reader = undefined
+        this.#readBackoffMs = FIRST_BACKOFF_MS
         if (taken.begun.length === 0 && taken.passed === 0) return
         this.#dry = false
-        // Counted from the earliest moment at which it can have begun.
-        this.#begin(taken.begun, Math.max(sentAtMs, systemClock.monotonicMs() - blockMs))
+        this.#begin(taken.begun, sentAtMs)
       })
       .catch((error: unknown) => {
-        // The next turn looks for what this read may have brought, and waits longer with each failure.
+        // The next turn looks for what this read may have brought; the next read waits longer with each failure.
         this.#mustRecover = true
+        const waitMs = jittered(this.#readBackoffMs)
+        this.#readAgainAtMs = systemClock.monotonicMs() + waitMs
+        this.#readBackoffMs = Math.min(this.#readBackoffMs * 2, LAST_BACKOFF_MS)
+        if (this.#state === 'running') this.#after(waitMs, () => this.#wakeUp())
         this.#failed(error)
       })
       .finally(() => {
@@ -580,8 +698,9 @@ export class Worker extends EventEmitter<WorkerEvents> {
 
   async #recover(free: number): Promise<void> {
     const sentAtMs = systemClock.monotonicMs()
-    const { begun } = await this.#queue.recover(free, new Set(this.#inHand.keys()), this.#queueNames)
+    // Before the call: whatever fails meanwhile wants another one.
     this.#mustRecover = false
+    const { begun } = await this.#queue.recover(free, new Set(this.#inHand.keys()), this.#queueNames)
     this.#begin(begun, sentAtMs)
   }
 
@@ -589,6 +708,8 @@ export class Worker extends EventEmitter<WorkerEvents> {
     this.#mustRecover = true
     this.#reclaimDue = true
     this.#dry = false
+    // The slot of the blocking read may be the only one.
+    if (this.#free() <= 0) this.#reader?.abort.abort()
     this.#wakeUp()
     const finishedForMs = this.backend.limits.completedTaskTtlSeconds * 1_000
     const { deleted } = await purgeFinished(this.backend.storage, { finishedForMs })
@@ -634,11 +755,10 @@ export class Worker extends EventEmitter<WorkerEvents> {
   /** Every `ms`, jittered, so that workers started together do not come together. */
   #every(ms: number, act: () => Promise<void>): void {
     this.#after(jittered(ms), () => {
-      act()
-        .catch((error: unknown) => this.#failed(error))
-        .finally(() => {
-          if (this.#state === 'running' || this.#state === 'draining') this.#every(ms, act)
-        })
+      const again = (): void => {
+        if (this.#state !== 'stopped') this.#every(ms, act)
+      }
+      this.#inBackground(act().finally(again))
     })
   }
 
@@ -646,6 +766,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
 
   async #stop(): Promise<number> {
     this.#state = 'draining'
+    await this.#starting?.catch(() => undefined)
     // Those that were not started yet have nothing to finish.
     const waiting = this.#suspects.splice(0)
     if (waiting.length > 0) this.#inBackground(this.#handBack(waiting))
@@ -669,13 +790,15 @@ export class Worker extends EventEmitter<WorkerEvents> {
     return this.#handedBack
   }
 
-  #handBackAll(): void {
+  /** The drain time is over. */
+  #giveUp(): void {
+    this.#gaveUp = true
     const hands = [...this.#inHand.values()].filter(
       (hand) => !hand.handedBack && !hand.closing && !this.#ended.some((ended) => ended.hand === hand),
     )
-    if (hands.length === 0) return
     for (const { attempt } of hands) attempt.handBack()
-    this.#inBackground(this.#handBack(hands))
+    if (hands.length > 0) this.#inBackground(this.#handBack(hands))
+    this.#wakeUp()
   }
 
   #timed<T>(act: (sentAtMs: number) => Promise<T>): Promise<T> {
@@ -688,6 +811,24 @@ export class Worker extends EventEmitter<WorkerEvents> {
     if (outage) this.#troubled = true
     const code = error instanceof TaskError ? error.code : undefined
     this.#logger[level]({ code, error }, 'the worker met an error and goes on')
-    if (this.listenerCount('error') > 0) this.emit('error', error)
+    this.#tell('error', error)
   }
+
+  /** Each listener by itself: one that throws or rejects changes nothing. */
+  #tell<Event extends keyof WorkerEvents>(event: Event, ...facts: WorkerEvents[Event]): void {
+    for (const listener of this.rawListeners(event) as ((...facts: WorkerEvents[Event]) => unknown)[]) {
+      const failed = (error: unknown): void => this.#logger.error({ event, error }, 'a listener of the worker failed')
+      try {
+        Promise.resolve(listener.apply(this, facts)).catch(failed)
+      } catch (error) {
+        failed(error)
+      }
+    }
+  }
+}
+
+const leaseOf = ({ delivery }: InHand): Lease => delivery.lease
+
+function* batches<T>(items: readonly T[]): Iterable<readonly T[]> {
+  for (let start = 0; start < items.length; start += LEASE_BATCH) yield items.slice(start, start + LEASE_BATCH)
 }

@@ -2,11 +2,11 @@
 import { systemClock } from '../clock.ts'
 import { TaskNotFoundError } from '../errors.ts'
 import { silentLogger } from '../logger.ts'
-import { checkOptions } from '../options.ts'
+import { checkOptions, normalizeRecordId } from '../options.ts'
 import { newStoredRecord } from '../storage/storage.ts'
 import type { NewRecord, StoredRecord } from '../storage/storage.ts'
 import { TaskBackend } from '../task-backend.ts'
-import { TaskResult, unchanging } from '../task-result.ts'
+import { storedRecordOf, TaskResult, unchanging } from '../task-result.ts'
 import type { AnyTask } from '../task.ts'
 import { PLAIN_BACKEND_OPTIONS } from './immediate-task-backend.ts'
 import type { PlainBackendOptions } from './immediate-task-backend.ts'
@@ -15,6 +15,7 @@ export class DummyTaskBackend extends TaskBackend {
   readonly supportsRunAfter = true
   /** What was enqueued, in order; all of it READY. */
   readonly results: TaskResult[] = []
+  readonly #ids = new Set<string>()
 
   constructor(options: PlainBackendOptions = {}) {
     const checked = checkOptions('options', PLAIN_BACKEND_OPTIONS, options)
@@ -23,10 +24,11 @@ export class DummyTaskBackend extends TaskBackend {
 
   clear(): void {
     this.results.length = 0
+    this.#ids.clear()
   }
 
   override getResult(id: string): Promise<TaskResult> {
-    const result = this.results.find((known) => known.id === id)
+    const result = this.#find(normalizeRecordId(id))
     return result ? Promise.resolve(result) : Promise.reject(new TaskNotFoundError(id, `backend "${this.alias}"`))
   }
 
@@ -36,13 +38,20 @@ export class DummyTaskBackend extends TaskBackend {
 
   protected override store(_task: AnyTask, records: readonly NewRecord[]): Promise<TaskResult[]> {
     const results = records.map((record) => {
+      const known = this.#ids.has(record.id) ? this.#find(record.id) : undefined
+      if (known) return this.result(storedRecordOf(known))
       const stored = newStoredRecord(record, systemClock.now())
       this.results.push(this.result(stored))
+      this.#ids.add(record.id)
       // A copy of its own: whatever the caller does with it, `results` stays as it was.
       const copy = this.result(stored)
       this.emit('taskEnqueued', copy)
       return copy
     })
     return Promise.resolve(results)
+  }
+
+  #find(id: string | undefined): TaskResult | undefined {
+    return this.results.find((known) => known.id === id)
   }
 }

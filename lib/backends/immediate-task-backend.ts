@@ -2,6 +2,7 @@
  * ImmediateTaskBackend: runs each task inside enqueue, stores nothing. For users' tests and for development.
  * A task that fails makes a FAILED result, never a rejected enqueue.
  */
+import { randomBytes } from 'node:crypto'
 import { Attempt } from '../attempt.ts'
 import { systemClock } from '../clock.ts'
 import { TaskOptionError } from '../errors.ts'
@@ -22,7 +23,7 @@ export type PlainBackendOptions = Pick<StorageBackendOptions, 'alias' | 'queues'
 
 export class ImmediateTaskBackend extends TaskBackend {
   readonly supportsRunAfter = false
-  readonly #workerId = `immediate-${process.pid}`
+  readonly #workerId = `immediate-${process.pid}-${randomBytes(3).toString('hex')}`
 
   constructor(options: PlainBackendOptions = {}) {
     const checked = checkOptions('options', PLAIN_BACKEND_OPTIONS, options)
@@ -49,7 +50,9 @@ export class ImmediateTaskBackend extends TaskBackend {
       ...{ status: 'RUNNING', startedAt, lastAttemptedAt: startedAt, attempts: 1, workerIds: [this.#workerId] },
       fence: startedAt * 1_000,
     }
-    this.emit('taskStarted', this.result(running))
+    const started = this.result(running)
+    this.logStarted(started)
+    this.emit('taskStarted', started)
     const delivery = { lease: { id: record.id, token: '', entryId: '' }, record: running }
     const ending = await new Attempt(this, delivery, task, systemClock).run()
     const finishedAt = systemClock.now()
@@ -65,6 +68,7 @@ export class ImmediateTaskBackend extends TaskBackend {
             errors: [`{"at":${finishedAt},${(settled?.payload ?? '{"name":"Error"}').slice(1)}`],
           }
     const result = this.result(finished)
+    this.logFinished(result)
     this.emit('taskFinished', result)
     return result
   }

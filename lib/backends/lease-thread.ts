@@ -6,6 +6,7 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../clock.ts'
 import { LeaseKeeper } from '../lease-keeper.ts'
+import type { Renewer } from '../lease-keeper.ts'
 import { RedisStorage } from '../storage/redis/redis-storage.ts'
 import type { FromLeaseThread, LeaseThreadData, ToLeaseThread } from './threaded-leases.ts'
 
@@ -20,7 +21,15 @@ const log =
 const logger = { debug: log('debug'), info: log('info'), warn: log('warn'), error: log('error') }
 
 const storage = new RedisStorage({ server, keyPrefix, alias, consumerGroup, logger })
-const renewer = { leaseMs, renew: (leases: Parameters<typeof storage.renew>[2]) => storage.renew(consumer, leaseMs, leases) }
+const renewer: Renewer = {
+  leaseMs,
+  async renew(leases) {
+    const sentAtMs = systemClock.monotonicMs()
+    const words = await storage.renew(consumer, leaseMs, leases)
+    say({ renewed: leases.filter((_, index) => words[index] === 'RENEWED'), sentAtMs })
+    return words
+  },
+}
 const keeper = new LeaseKeeper(renewer, systemClock, logger)
 
 parentPort?.on('message', ({ hold, release, stop }: ToLeaseThread) => {

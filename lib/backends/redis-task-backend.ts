@@ -27,7 +27,12 @@ export const STORAGE_BACKEND_OPTIONS = Object.freeze({
   queues: listOf(text({ pattern: NAME_PATTERN, description: 'a queue name' }), {
     description: 'allowed queues; left out = only default, [] = any',
   }),
-  resultTtlSeconds: integer({ min: 0, max: YEARS_SECONDS, default: WEEK_SECONDS, description: 'how long results are kept' }),
+  resultTtlSeconds: integer({
+    min: 0,
+    max: YEARS_SECONDS,
+    default: WEEK_SECONDS,
+    description: 'how long results are kept',
+  }),
   completedTaskTtlSeconds: integer({
     min: 0,
     max: YEARS_SECONDS,

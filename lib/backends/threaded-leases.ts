@@ -27,6 +27,8 @@ export interface ToLeaseThread {
 
 export type FromLeaseThread =
   | { readonly lost: Lease }
+  /** `sentAtMs`: the monotonic time before the renewal was sent. */
+  | { readonly renewed: readonly Lease[]; readonly sentAtMs: number }
   | { readonly log: keyof Logger; readonly facts: object; readonly message: string }
 
 /** The built file also where this one runs as TypeScript: a thread starts without the loader of the thread that made it. */
@@ -34,6 +36,9 @@ function threadFile(): URL {
   const beside = new URL('./lease-thread.js', import.meta.url)
   return existsSync(beside) ? beside : new URL('../../dist/backends/lease-thread.js', import.meta.url)
 }
+
+const FIRST_RESTART_MS = 100
+const LAST_RESTART_MS = 5_000
 
 const keyOf = ({ id, token }: Lease): string => `${id} ${token}`
 
@@ -44,6 +49,8 @@ export class ThreadedLeases implements Leases {
   #released: Lease[] = []
   #thread: Worker | undefined
   #flushing: NodeJS.Immediate | undefined
+  #restart: NodeJS.Timeout | undefined
+  #restartMs = 0
   #stopped = false
 
   constructor(data: LeaseThreadData, logger: Logger) {
@@ -54,7 +61,8 @@ export class ThreadedLeases implements Leases {
   /** Told before a function is called: a function that blocks this loop cannot tell any more. */
   hold(leases: readonly HeldLease[]): void {
     for (const held of leases) this.#held.set(keyOf(held.lease), held)
-    this.#post(leases)
+    // Without a thread all of them go to the next one when it starts.
+    if (this.#restart === undefined) this.#post(leases)
   }
 
   /** Told with the next message: a lease renewed once more after its settle only answers LOST. */
@@ -67,6 +75,7 @@ export class ThreadedLeases implements Leases {
   async stop(): Promise<void> {
     this.#stopped = true
     clearImmediate(this.#flushing)
+    clearTimeout(this.#restart)
     this.#held.clear()
     const thread = this.#thread
     if (!thread) return
@@ -87,23 +96,48 @@ export class ThreadedLeases implements Leases {
   }
 
   #start(): Worker {
-    const thread = new Worker(threadFile(), { workerData: this.#data, name: 'express-tasks-redis leases' })
+    // Without the loaders of the main thread it is there three times as fast; it needs none of them.
+    const options = { workerData: this.#data, name: 'express-tasks-redis leases', execArgv: [] }
+    const thread = new Worker(threadFile(), options)
     thread.on('message', (message: FromLeaseThread) => this.#hear(message))
-    thread.on('error', (error) => this.#logger.error({ error }, 'the thread that renews leases failed; another is started'))
+    thread.on('error', (error) =>
+      this.#logger.error({ error }, 'the thread that renews leases failed; another is started'),
+    )
     thread.once('exit', () => {
       if (this.#thread !== thread) return
       this.#thread = undefined
-      if (!this.#stopped && this.#held.size > 0) this.#post([...this.#held.values()])
+      if (!this.#stopped && this.#held.size > 0) this.#startAnother()
     })
     return thread
   }
 
+  /** At once, but later each time when it ends before it has renewed anything: it may not be able to run at all. */
+  #startAnother(): void {
+    this.#restart = setTimeout(() => {
+      this.#restart = undefined
+      this.#post([...this.#held.values()])
+    }, this.#restartMs)
+    this.#restartMs = Math.min(Math.max(this.#restartMs * 2, FIRST_RESTART_MS), LAST_RESTART_MS)
+  }
+
   #hear(message: FromLeaseThread): void {
-    if ('lost' in message) this.#held.get(keyOf(message.lost))?.lose(new TaskLeaseLostError(message.lost.id))
-    else this.#logger[message.log](message.facts, message.message)
+    if ('lost' in message) {
+      this.#held.get(keyOf(message.lost))?.lose(new TaskLeaseLostError(message.lost.id))
+    } else if ('renewed' in message) {
+      this.#restartMs = 0
+      // For the next thread, should this one die: a lease counts from its last renewal, not from its begin.
+      for (const lease of message.renewed) this.#noteRenewed(keyOf(lease), message.sentAtMs)
+    } else {
+      this.#logger[message.log](message.facts, message.message)
+    }
+  }
+
+  #noteRenewed(key: string, sentAtMs: number): void {
+    const held = this.#held.get(key)
+    if (held) this.#held.set(key, { ...held, sentAtMs })
   }
 }
 
-function withoutLose({ lease, sentAtMs, timeoutMs }: HeldLease): Omit<HeldLease, 'lose'> {
-  return { lease, sentAtMs, timeoutMs }
+function withoutLose({ lease, sentAtMs, stopAtMs }: HeldLease): Omit<HeldLease, 'lose'> {
+  return { lease, sentAtMs, stopAtMs }
 }

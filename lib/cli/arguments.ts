@@ -22,7 +22,8 @@ export interface Command<T extends FlagTable> {
 }
 
 export type Parsed<T extends FlagTable> =
-  | { readonly wants: 'help' | 'version' }
+  | { readonly wants: 'help' }
+  | { readonly wants: 'version' }
   | { readonly wants: 'run'; readonly settings: Settings<T>; readonly modules: readonly string[] }
 
 /** @throws TaskOptionError a word, a value or a variable is not what it may be. */
@@ -108,20 +109,22 @@ function cut<T extends FlagTable>(
     .strictOptions()
     // With `exitProcess(false)` it would go on after a failure.
     .fail((message, error) => {
-      throw error instanceof Error ? error : new TaskOptionError(command.name, 'typed otherwise', verbatim(message), `see ${command.name} --help`)
+      throw error instanceof Error
+        ? error
+        : new TaskOptionError(command.name, 'typed otherwise', verbatim(message), `see ${command.name} --help`)
     })
   for (const { name, row } of Object.values(command.flags)) {
     // All of them as lists of texts: how often and what exactly was typed is ours to judge.
     parser.option(name, row.kind === 'flag' ? { type: 'boolean' } : { type: 'string', array: true })
   }
-  const parsed = parser.parseSync() as Record<string, unknown>
+  const parsed = parser.parseSync() as Readonly<Record<string, boolean | readonly string[] | undefined>>
   const values = new Map<string, Given>()
   for (const { name } of Object.values(command.flags)) {
     const value = parsed[name]
     if (value === undefined) continue
-    values.set(name, { field: `--${name}`, texts: Array.isArray(value) ? value.map(String) : [String(value)] })
+    values.set(name, { field: `--${name}`, texts: typeof value === 'boolean' ? [String(value)] : value })
   }
-  return { modules: ((parsed['modules'] ?? []) as unknown[]).map(String), values }
+  return { modules: [...((parsed['modules'] as readonly string[] | undefined) ?? [])], values }
 }
 
 function fromVariable(flag: Flag, environment: NodeJS.ProcessEnv): Given | undefined {
@@ -140,7 +143,9 @@ function read({ row, commas }: Flag, { field, texts }: Given): unknown {
   }
   if (row.kind === 'list') {
     const items = commas ? texts.flatMap((text) => text.split(',')) : texts
-    return row.read(field, [...new Set(items.map((text) => (row.item ?? row).read(field, meant(row.item ?? row, text))))])
+    return row.read(field, [
+      ...new Set(items.map((text) => (row.item ?? row).read(field, meant(row.item ?? row, text)))),
+    ])
   }
   const [text = '', ...more] = texts
   if (more.length > 0) {
@@ -169,9 +174,12 @@ export async function helpOf<T extends FlagTable>(command: Command<T>, width: nu
     .version(false)
     .wrap(Math.min(width, 110))
     .usage(`Usage: ${usage}\n\n${command.summary}`)
-  if (command.modules !== undefined) help.positional('modules', { describe: command.modules, type: 'string', array: true })
-  for (const { name, row } of Object.values(command.flags)) {
-    help.option(name, { describe: describe(row), ...(row.kind === 'flag' ? { type: 'boolean' } : { requiresArg: true }) })
+  if (command.modules !== undefined)
+    help.positional('modules', { describe: command.modules, type: 'string', array: true })
+  for (const flag of Object.values(command.flags)) {
+    const { kind } = flag.row
+    const type = kind === 'flag' ? 'boolean' : kind === 'integer' || kind === 'number' ? 'number' : 'string'
+    help.option(flag.name, { describe: describe(flag), type })
   }
   help.option('help', { alias: 'h', type: 'boolean', describe: 'print this text' })
   help.option('version', { type: 'boolean', describe: 'print the version' })
@@ -179,11 +187,11 @@ export async function helpOf<T extends FlagTable>(command: Command<T>, width: nu
   return await help.epilogue(command.epilogue).getHelp()
 }
 
-function describe(row: Row<unknown>): string {
-  const { kind, description } = row
+function describe({ row, unit }: Flag): string {
+  const { kind, default: usual } = row
+  const description = unit === undefined ? row.description : `${row.description}, in ${unit}`
   if (kind === 'flag') return description
-  if (kind === 'list') return `${description} (repeat it for more)`
-  const bounds = kind === 'integer' || kind === 'number' || kind === 'oneOf' ? describeRow(row) : ''
-  const usual = bounds === '' && row.default !== undefined ? `default ${JSON.stringify(row.default)}` : bounds
-  return usual === '' ? description : `${description}; ${usual}`
+  if (kind === 'integer' || kind === 'number' || kind === 'oneOf') return `${description}; ${describeRow(row)}`
+  if (kind !== 'list') return typeof usual === 'string' ? `${description} (default ${usual})` : description
+  return `${description}; may be repeated${Array.isArray(usual) ? ` (default ${usual.join(',')})` : ''}`
 }

@@ -48,7 +48,9 @@ export function linesOf(thrown: unknown): string[] {
     text = `(a ${typeof thrown} that cannot be shown)`
   }
   const lines = text.slice(0, 20_000).split('\n')
-  const shown = lines.slice(0, MAX_DETAILS).map((line) => /^ */.exec(line)?.[0] + cleanText(line).trimStart())
+  const shown = lines
+    .slice(0, MAX_DETAILS)
+    .map((line) => `${/^ */.exec(line)?.[0] ?? ''}${cleanText(line).trimStart()}`)
   return lines.length > MAX_DETAILS ? [...shown, `… ${lines.length - MAX_DETAILS} more lines`] : shown
 }
 

@@ -12,6 +12,8 @@ export interface Flag {
   /** As it is typed, without the dashes. */
   readonly name: string
   readonly row: Row<unknown>
+  /** What its number counts, for `--help`. */
+  readonly unit?: 'seconds'
   /** A list that may also be given as one text: `SUCCESSFUL,FAILED`. */
   readonly commas?: true
 }
@@ -47,7 +49,7 @@ const SHARED = {
 export const RUN_FLAGS = {
   queues: { name: 'queue', row: WORKER_OPTIONS.queues },
   continuous: { name: 'continuous', row: flag({ default: false, description: WORKER_OPTIONS.continuous.description }) },
-  intervalSeconds: { name: 'interval', row: WORKER_OPTIONS.intervalSeconds },
+  intervalSeconds: { name: 'interval', row: WORKER_OPTIONS.intervalSeconds, unit: 'seconds' },
   maxTasks: { name: 'max-tasks', row: WORKER_OPTIONS.maxTasks },
   workers: {
     name: 'workers',
@@ -59,8 +61,8 @@ export const RUN_FLAGS = {
     }),
   },
   concurrency: { name: 'concurrency', row: WORKER_OPTIONS.concurrency },
-  claimIntervalSeconds: { name: 'claim-interval', row: WORKER_OPTIONS.claimIntervalSeconds },
-  drainTimeoutSeconds: { name: 'drain-timeout', row: WORKER_OPTIONS.drainTimeoutSeconds },
+  claimIntervalSeconds: { name: 'claim-interval', row: WORKER_OPTIONS.claimIntervalSeconds, unit: 'seconds' },
+  drainTimeoutSeconds: { name: 'drain-timeout', row: WORKER_OPTIONS.drainTimeoutSeconds, unit: 'seconds' },
   ...SHARED,
 } as const satisfies FlagTable
 

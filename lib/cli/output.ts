@@ -65,6 +65,11 @@ export class Output {
     this.#stderr([`${code}: ${message}`, ...details, ''].join('\n'))
   }
 
+  /** A line on stdout, whatever the options say. */
+  text(line: string): void {
+    this.#stdout(`${line}\n`)
+  }
+
   record(level: LogLevel, event: string, facts: object): void {
     this.bare({ at: new Date(systemClock.now()).toISOString(), level, event, ...snakeCase(cleanFacts(facts)) })
   }
@@ -74,12 +79,16 @@ export class Output {
     this.#stdout(`${JSON.stringify(object)}\n`)
   }
 
-  /** A bar on a terminal, else a line now and then. `total` is what will have been done at the end. */
-  progress(verb: string, total: number): Progress {
-    const { json, quiet } = this.options
-    if (process.stderr.isTTY && !json && !quiet) return new BarProgress(verb, total)
-    return new LineProgress((done) => {
-      this.note('info', 'progress', { done, total }, `${verb} ${done} of ${total}`)
+  /** Whether a bar can be drawn: on a terminal, for a person. */
+  get canDraw(): boolean {
+    return process.stderr.isTTY && !this.options.json && !this.options.quiet
+  }
+
+  /** A bar up to `total` where one can be drawn, else a line now and then. */
+  progress(verb: string, total: number | undefined): Progress {
+    if (total !== undefined && this.canDraw) return new BarProgress(verb, total)
+    return new LineProgress((done, perSecond) => {
+      this.note('info', 'progress', { done, perSecond }, `${verb} ${done} so far, ${perSecond}/s`)
     })
   }
 
@@ -107,7 +116,7 @@ export interface Progress {
 
 class BarProgress implements Progress {
   readonly #bar: cliProgress.SingleBar
-  readonly #startedMs = systemClock.monotonicMs()
+  readonly #rate = new Rate()
 
   constructor(verb: string, total: number) {
     this.#bar = new cliProgress.SingleBar(
@@ -115,7 +124,6 @@ class BarProgress implements Progress {
         format: `${verb} {bar} {value} of {total} | {rate}/s | {eta_formatted} left`,
         stream: process.stderr,
         hideCursor: true,
-        clearOnComplete: false,
       },
       cliProgress.Presets.rect,
     )
@@ -123,10 +131,9 @@ class BarProgress implements Progress {
   }
 
   update(done: number): void {
-    const seconds = (systemClock.monotonicMs() - this.#startedMs) / 1_000
-    // Others may delete meanwhile, and new ones come of age: the bar never shows more than all.
+    // New ones come of age meanwhile: the bar never shows more than all.
     this.#bar.setTotal(Math.max(this.#bar.getTotal(), done))
-    this.#bar.update(done, { rate: Math.round(done / Math.max(seconds, 0.001)) })
+    this.#bar.update(done, { rate: this.#rate.of(done) })
   }
 
   stop(): void {
@@ -135,29 +142,45 @@ class BarProgress implements Progress {
 }
 
 class LineProgress implements Progress {
-  readonly #print: (done: number) => void
+  readonly #print: (done: number, perSecond: number) => void
+  readonly #rate = new Rate()
   #saidMs = systemClock.monotonicMs()
 
-  constructor(print: (done: number) => void) {
+  constructor(print: (done: number, perSecond: number) => void) {
     this.#print = print
   }
 
   update(done: number): void {
     if (systemClock.monotonicMs() - this.#saidMs < PROGRESS_INTERVAL_MS) return
     this.#saidMs = systemClock.monotonicMs()
-    this.#print(done)
+    this.#print(done, this.#rate.of(done))
   }
 
   stop(): void {}
 }
 
+class Rate {
+  readonly #sinceMs = systemClock.monotonicMs()
+
+  of(done: number): number {
+    return Math.round((done * 1_000) / Math.max(systemClock.monotonicMs() - this.#sinceMs, 1))
+  }
+}
+
 /** The keys as the HTTP API spells them. */
 function snakeCase(facts: Record<string, unknown>): Record<string, unknown> {
-  const spelled = Object.entries(facts).map(([key, value]) => [key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), value])
+  const spelled = Object.entries(facts).map(([key, value]) => [
+    key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+    value,
+  ])
   return Object.fromEntries(spelled) as Record<string, unknown>
 }
 
-const COLOURS: Readonly<Record<string, 'green' | 'red' | 'yellow'>> = { SUCCESSFUL: 'green', FAILED: 'red', READY: 'yellow' }
+const COLOURS: Readonly<Record<string, 'green' | 'red' | 'yellow'>> = {
+  SUCCESSFUL: 'green',
+  FAILED: 'red',
+  READY: 'yellow',
+}
 
 /** A status, coloured where stdout is a terminal and NO_COLOR does not say otherwise. */
 export function coloured(status: string): string {
@@ -173,5 +196,7 @@ export function short(text: string, length: number): string {
 
 export function duration(ms: number): string {
   if (ms < 1_000) return `${Math.round(ms)} ms`
-  return ms < 60_000 ? `${(ms / 1_000).toFixed(1)} s` : `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1_000)} s`
+  return ms < 60_000
+    ? `${(ms / 1_000).toFixed(1)} s`
+    : `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1_000)} s`
 }

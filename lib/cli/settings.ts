@@ -34,9 +34,9 @@ export interface LoadOptions {
 
 export interface Loaded {
   /** The key prefix of each backend of the config file, by alias. */
-  readonly keyPrefixes: ReadonlyMap<string, string>
+  readonly keyPrefixes: Map<string, string>
   /** Aliases whose server REDIS_URL names in place of the config file. */
-  readonly overridden: readonly string[]
+  readonly overridden: string[]
 }
 
 /**
@@ -46,7 +46,7 @@ export interface Loaded {
  */
 export async function load(sources: Sources, options: LoadOptions): Promise<Loaded> {
   const { cwd, configOnly = false } = options
-  const loaded = { keyPrefixes: new Map<string, string>(), overridden: [] as string[] }
+  const loaded: Loaded = { keyPrefixes: new Map(), overridden: [] }
   const modules = [...sources.modules]
   if (sources.configFile !== undefined) {
     const exported = await importFile(sources.configFile, options)
@@ -123,13 +123,14 @@ function configure(
   file: string,
   exported: Record<string, unknown>,
   { cwd, logger }: LoadOptions,
-  loaded: { keyPrefixes: Map<string, string>; overridden: string[] },
+  loaded: Loaded,
 ): string[] {
   const name = relative(cwd, file)
   const found = defaultOf(exported)
   // It may call configureTasks itself, and export nothing.
   if (found === undefined && taskBackends.entries().length > 0) return []
-  if (!isObject(found)) throw new TaskOptionError(`the default export of ${name}`, 'an object of settings', found, EXAMPLE)
+  if (!isObject(found))
+    throw new TaskOptionError(`the default export of ${name}`, 'an object of settings', found, EXAMPLE)
   const { modules = [], ...settings } = found
   if (!Array.isArray(modules) || !modules.every((item): item is string => typeof item === 'string')) {
     throw new TaskOptionError(`modules of ${name}`, 'a list of paths', modules, EXAMPLE)
@@ -137,7 +138,11 @@ function configure(
   const entries = Object.entries(settings)
   const configured = entries.length > 0 && entries.every(([, value]) => value instanceof TaskBackend)
   if (entries.length > 0 && !configured) {
-    configureTasks(Object.fromEntries(entries.map(([alias, value]) => [alias, prepared(alias, value, logger, loaded)])) as TasksConfig)
+    configureTasks(
+      Object.fromEntries(
+        entries.map(([alias, value]) => [alias, prepared(alias, value, logger, loaded)]),
+      ) as TasksConfig,
+    )
   }
   return findModules(dirname(file), modules)
 }
@@ -149,12 +154,7 @@ function defaultOf(exported: Record<string, unknown>): unknown {
 }
 
 /** The settings of one backend, with our logger if it has none, and with REDIS_URL if that is the default backend's. */
-function prepared(
-  alias: string,
-  settings: unknown,
-  logger: Logger,
-  loaded: { keyPrefixes: Map<string, string>; overridden: string[] },
-): unknown {
+function prepared(alias: string, settings: unknown, logger: Logger, loaded: Loaded): unknown {
   // What is not right here is refused by configureTasks, with the field.
   if (!isObject(settings) || (settings['backend'] !== 'redis' && settings['backend'] !== 'memory')) return settings
   const full = { logger, ...settings } as BackendConfig
@@ -163,9 +163,19 @@ function prepared(
   loaded.keyPrefixes.set(alias, options?.keyPrefix ?? REDIS_BACKEND_OPTIONS.keyPrefix.default)
   const redisUrl = environmentUrl()
   if (alias !== 'default' || redisUrl === undefined || options?.client !== undefined) return full
-  const { redisUrl: own, redisHost, redisPort, redisDb, redisUsername, redisPassword, redisSsl, ...rest } = options ?? {}
+  const {
+    redisUrl: own,
+    redisHost,
+    redisPort,
+    redisDb,
+    redisUsername,
+    redisPassword,
+    redisSsl,
+    ...rest
+  } = options ?? {}
   const others = [redisHost, redisPort, redisDb, redisUsername, redisPassword, redisSsl]
-  if ((own !== undefined && own !== redisUrl) || others.some((value) => value !== undefined)) loaded.overridden.push(alias)
+  if ((own !== undefined && own !== redisUrl) || others.some((value) => value !== undefined))
+    loaded.overridden.push(alias)
   return { ...full, options: { ...rest, redisUrl } }
 }
 
@@ -179,9 +189,11 @@ function environmentUrl(): string | undefined {
  *
  * @throws TaskOptionError there is none of that alias.
  */
-export function openBackend(alias: string, logger: Logger): TaskBackend {
+export function openBackend(alias: string, logger: Logger, { keyPrefixes }: Loaded): TaskBackend {
   const redisUrl = environmentUrl()
   if (alias !== 'default' || taskBackends.has('default') || redisUrl === undefined) return taskBackends.get(alias)
+  // As configureTasks would make it, but with a logger.
+  keyPrefixes.set(alias, REDIS_BACKEND_OPTIONS.keyPrefix.default)
   return new RedisTaskBackend({ redisUrl, queues: [], logger })
 }
 
@@ -195,7 +207,11 @@ function checkTasks(name: string, exported: Record<string, unknown>): void {
     const cure = `run the command of the package that the module imports: npx run-redis-tasks, in the module's project`
     throw new TaskImportError(name, 'tasks of another copy of express-tasks-redis', cure)
   }
-  throw new TaskImportError(name, 'a module that defines no task', "export const sendEmail = task('sendEmail', async (to) => …)")
+  throw new TaskImportError(
+    name,
+    'a module that defines no task',
+    "export const sendEmail = task('sendEmail', async (to) => …)",
+  )
 }
 
 /** What a module exports, and what stands one level below its default: `module.exports = { sendEmail }`. */

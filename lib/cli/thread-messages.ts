@@ -90,7 +90,12 @@ export type ThreadMessage =
   | { readonly type: 'importing'; readonly file: string }
   | ReadyMessage
   | { readonly type: 'failed'; readonly failure: Failure }
-  | { readonly type: 'log'; readonly level: LogLevel; readonly facts: Record<string, unknown>; readonly message: string }
+  | {
+      readonly type: 'log'
+      readonly level: LogLevel
+      readonly facts: Record<string, unknown>
+      readonly message: string
+    }
   | StartedMessage
   /** `running`: how many are still in hand. */
   | { readonly type: 'settled'; readonly items: readonly SettledItem[]; readonly running: number }

@@ -14,6 +14,7 @@ import type { ServerFacts } from '../storage/storage.ts'
 import type { TaskBackend } from '../task-backend.ts'
 import { taskRegistry } from '../task-registry.ts'
 import { readError } from '../task-result.ts'
+import type { TaskResult } from '../task-result.ts'
 import { Worker } from '../worker.ts'
 import { failureOf } from './failure.ts'
 import { load, openBackend } from './settings.ts'
@@ -46,10 +47,15 @@ function threadLogger(post: Post, lowest: LogLevel | 'silent'): Logger {
   return { debug: logAt('debug'), info: logAt('info'), warn: logAt('warn'), error: logAt('error') }
 }
 
-async function open({ cwd, sources, backendName }: Place, logger: Logger, post: Post, configOnly = false): Promise<Opened> {
+async function open(
+  { cwd, sources, backendName }: Place,
+  logger: Logger,
+  post: Post,
+  configOnly = false,
+): Promise<Opened> {
   const onImport = (file: string): void => post({ type: 'importing', file })
   const loaded = await load(sources, { cwd, logger, onImport, configOnly })
-  return { ...loaded, backend: openBackend(backendName, logger) }
+  return { ...loaded, backend: openBackend(backendName, logger, loaded) }
 }
 
 class WorkingThread {
@@ -60,6 +66,8 @@ class WorkingThread {
   /** The drain time of the latest stop; undefined = go on. */
   #stopping: number | undefined
   #handedBack = 0
+  /** Attempts begun by the present worker. */
+  #begun = 0
   #granted: ((maxTasks: number) => void) | undefined
   #settled: SettledItem[] = []
   #isStorageUp = true
@@ -86,10 +94,10 @@ class WorkingThread {
       ...{ type: 'ready', workerId, server, tasks: taskRegistry.names(), keyPrefix },
       warnings: warningsOf(server, opened),
     })
-    for (;;) {
+    backend.on('taskStarted', (result) => this.#tellStarted(result))
+    while (this.#stopping === undefined) {
       await worker.run()
-      if (this.#stopping !== undefined) this.#handedBack = await worker.stop({ drainTimeoutSeconds: this.#stopping })
-      if (this.#stopping !== undefined) return await this.#done(backend, { reason: 'stopped', delayed: null })
+      if (this.#isStopping()) break
       if (this.#begun < (grant ?? Infinity)) {
         const delayed = await this.#delayed(backend)
         if (delayed) return await this.#done(backend, { reason: 'idle', delayed })
@@ -100,14 +108,17 @@ class WorkingThread {
       }
       worker = this.#makeWorker(backend, grant, workerId)
     }
+    this.#handedBack = await worker.stop()
+    await this.#done(backend, { reason: 'stopped', delayed: null })
   }
 
   #post(message: ThreadMessage): void {
     this.#port.postMessage(message)
   }
 
-  /** Attempts begun by the present worker. */
-  #begun = 0
+  #isStopping(): boolean {
+    return this.#stopping !== undefined
+  }
 
   #makeWorker(backend: TaskBackend, grant: number | null, workerId?: string): Worker {
     const worker = new Worker(backend, {
@@ -117,13 +128,6 @@ class WorkingThread {
       workerId,
     })
     this.#begun = 0
-    backend.on('taskStarted', ({ id, name, workerIds }) => {
-      // The user's code may run records by itself, under another worker id.
-      if (worker !== this.#worker || workerIds.at(-1) !== worker.workerId) return
-      this.#begun += 1
-      // At once and one by one: the function that starts now may block this loop for good.
-      this.#post({ type: 'started', id, name })
-    })
     worker.on('settled', ({ error, ...event }) => {
       if (this.#settled.length === 0) queueMicrotask(() => this.#tellSettled(worker))
       this.#settled.push({ ...event, error: error === null ? null : readError(error) })
@@ -133,6 +137,14 @@ class WorkingThread {
     })
     this.#worker = worker
     return worker
+  }
+
+  #tellStarted({ id, name, workerIds }: TaskResult): void {
+    // The user's code may run records by itself, under another worker id.
+    if (workerIds.at(-1) !== this.#worker?.workerId) return
+    this.#begun += 1
+    // At once and one by one: the function that starts now may block this loop for good.
+    this.#post({ type: 'started', id, name })
   }
 
   #tellSettled(worker: Worker): void {
@@ -151,8 +163,10 @@ class WorkingThread {
     }
     this.#stopping = Math.min(this.#stopping ?? Infinity, message.drainTimeoutSeconds)
     this.#granted?.(0)
-    // `run()` ends by it; the count of what was handed back is asked for there.
-    void this.#worker?.stop({ drainTimeoutSeconds: this.#stopping })
+    // `run()` ends by it, and asks what was handed back.
+    this.#worker?.stop({ drainTimeoutSeconds: this.#stopping }).catch((error: unknown) => {
+      this.#logger.error({ error }, 'the worker could not be stopped')
+    })
   }
 
   async #more(): Promise<number> {
@@ -223,7 +237,10 @@ function warningsOf({ kind, version }: ServerFacts, { overridden }: Loaded): War
     warnings.push({ code: 'WARN_TASKS_MEMORY_BACKEND', message })
   }
   if (kind === 'redis' && Number.parseInt(version, 10) < OLDEST_SERVER) {
-    warnings.push({ code: 'WARN_TASKS_OLD_SERVER', message: `Redis ${version} has no streams; 5.0 is the oldest that will do` })
+    warnings.push({
+      code: 'WARN_TASKS_OLD_SERVER',
+      message: `Redis ${version} has no streams; 5.0 is the oldest that will do`,
+    })
   }
   for (const alias of overridden) {
     const message = `REDIS_URL of the environment names the server of backend "${alias}", in place of the config file`

@@ -54,7 +54,7 @@ export interface Minute {
 
 /** Bars of what ended per minute, failures stacked on top; the last minute still runs and is drawn hollow. */
 export function throughputChart(id: string, minutes: readonly Minute[]): string {
-  const [width, height, left, top, bottom] = [640, 180, 44, 10, 22]
+  const [width, height, left, top, bottom] = [640, 236, 44, 12, 28]
   const most = niceTop(Math.max(0, ...minutes.map(({ successful, failed }) => successful + failed)))
   const plot = height - top - bottom
   const step = (width - left - 6) / Math.max(1, minutes.length)
@@ -106,14 +106,14 @@ export interface QueueBar {
 
 /** One bar a queue: what waits, what is delayed, what runs. */
 export function queuesChart(id: string, queues: readonly QueueBar[]): string {
-  const [width, row, left] = [640, 26, 150]
+  const [width, row, left] = [380, 26, 104]
   const height = Math.max(1, queues.length) * row + 6
   const most = niceTop(Math.max(0, ...queues.map(({ waiting, delayed, running }) => waiting + delayed + running)))
-  const scale = (width - left - 60) / most
+  const scale = (width - left - 48) / most
   let body = line('chart-axis', left, 2, left, height - 4)
   queues.forEach(({ name, waiting, delayed, running }, index) => {
     const y = index * row + 6
-    body += label(left - 8, y + 12, name.length > 20 ? `${name.slice(0, 19)}…` : name, 'end')
+    body += label(left - 8, y + 12, name.length > 15 ? `${name.slice(0, 14)}…` : name, 'end')
     let x = left
     for (const [cls, value] of [
       ['bar-running', running],
@@ -149,14 +149,17 @@ const TICKS: readonly (readonly [ms: number, text: string])[] = [
 
 /** p50, p95 and p99 on a logarithmic line, one line a measure. */
 export function percentilesChart(id: string, rows: readonly Percentiles[]): string {
-  const [width, row, left, right] = [640, 40, 60, 24]
+  const [width, row, left, right] = [380, 36, 46, 20]
   const height = rows.length * row + 26
   const top = Math.max(1_000, ...rows.map(({ p99 }) => p99)) * 1.3
   const x = (ms: number): number =>
     left + ((width - left - right) * Math.log10(Math.max(1, ms))) / Math.log10(top)
   let body = ''
+  let lastX = -Infinity
   for (const [ms, text] of TICKS) {
-    if (ms > top) continue
+    // Labels that would run into each other are left out.
+    if (ms > top || x(ms) - lastX < 48) continue
+    lastX = x(ms)
     body += line('chart-grid', x(ms), 4, x(ms), height - 22)
     body += label(x(ms), height - 6, text, 'middle')
   }
@@ -181,26 +184,22 @@ export interface Span {
   readonly text: string
 }
 
-/** Waiting and running of one record, from its enqueue to its end or to now. */
-export function timelineChart(id: string, spans: readonly Span[], marks: readonly { at: number; text: string }[]): string {
-  const [width, height, y, tall] = [640, 62, 12, 22]
-  const from = Math.min(...spans.map((span) => span.from), ...marks.map(({ at }) => at))
-  const to = Math.max(...spans.map((span) => span.to), ...marks.map(({ at }) => at), from + 1)
-  const x = (at: number): number => 2 + ((width - 4) * (at - from)) / (to - from)
-  let body = line('chart-axis', 2, y + tall + 4, width - 2, y + tall + 4)
+/** Waiting and running of one record, from its enqueue to its end or to now. Without words: it is stretched to its place. */
+export function timelineChart(id: string, spans: readonly Span[], from: number, to: number): string {
+  const [width, height] = [1_000, 40]
+  const x = (at: number): number => (width * (at - from)) / Math.max(1, to - from)
+  let body = rect('span-none', 0, 10, width, 20)
   for (const span of spans) {
+    const wide = Math.max(4, x(span.to) - x(span.from))
+    const left = Math.min(x(span.from), width - wide)
+    const tall = span.kind === 'waiting' ? 12 : 28
     const title = `<title>${escapeText(span.text)}</title>`
-    const wide = Math.max(2, x(span.to) - x(span.from))
-    const left = Math.min(x(span.from), width - 2 - wide)
-    body += rect(`span-${span.kind}`, left, y, wide, tall).replace(/\/>$/, `>${title}</rect>`)
+    body += rect(`span-${span.kind}`, left, (height - tall) / 2, wide, tall).replace(/\/>$/, `>${title}</rect>`)
   }
-  for (const mark of marks) body += line('chart-mark', x(mark.at), y - 6, x(mark.at), y + tall + 8)
-  const first = marks[0]
-  const last = marks.at(-1)
-  if (first) body += label(2, height - 4, first.text)
-  if (last && last !== first) body += label(width - 2, height - 4, last.text, 'end')
-  const description = [...spans.map(({ text }) => text), ...marks.map(({ text }) => text)].join('; ')
-  return svg({ id, title: 'Timeline of this record', description: `${description}.`, width, height }, body)
+  const description = `${spans.map(({ text }) => text).join('; ')}.`
+  return svg({ id, title: 'Timeline of this record', description, width, height }, body)
+    .replace('class="chart"', 'class="chart timeline"')
+    .replace('xMidYMid meet', 'none')
 }
 
 /** `1.2k`: for axes, where the exact number stands in the table beside. */

@@ -7,12 +7,14 @@ import express from 'express'
 import type { NextFunction, Request, RequestHandler, Response, Router } from 'express'
 import { TaskOptionError } from '../errors.ts'
 import { executorOver } from '../executor.ts'
-import { anything, checkOptions, integer } from '../options.ts'
+import { anything, checkOptions, integer, text } from '../options.ts'
 import { taskBackends } from '../task-backends.ts'
 import { TaskBackend } from '../task-backend.ts'
 import { API_HANDLERS } from './api-handlers.ts'
 import { checkAccess, checkSameOrigin } from './access.ts'
 import type { Action, Authorize } from './access.ts'
+import type { Redact } from './admin-redact.ts'
+import { adminRouter } from './admin-router.ts'
 import { bodyFields, bodyReader, fieldChecker, queryFields } from './fields.ts'
 import { HttpError, problemOf, sendProblem } from './problem.ts'
 import { API_ROUTES } from './routes.ts'
@@ -25,12 +27,22 @@ const ROUTER_OPTIONS = Object.freeze({
     description: 'who may do what; without it only requests of this machine are let in, and never in production',
   }),
   bodyLimitBytes: integer({ min: 1_024, max: 104_857_600, default: 262_144, description: 'largest body that is read' }),
+  label: text({ minLength: 0, maxLength: 40, default: '', description: 'names the environment on every page of the admin' }),
+  redact: anything({
+    shape: 'a function of { name, field, value, req }',
+    is: (value): value is Redact => typeof value === 'function',
+    description: 'what may be shown of arguments, results and errors',
+  }),
 })
 
 export interface TasksRouterOptions {
   readonly authorize?: Authorize | undefined
   /** 262,144 when left out. */
   readonly bodyLimitBytes?: number | undefined
+  /** Names the environment in title and header of the admin: so that nobody deletes in the wrong one. */
+  readonly label?: string | undefined
+  /** What the admin and the API may show in the place of arguments, return values and errors. If it throws, "hidden". */
+  readonly redact?: Redact | undefined
 }
 
 /** Sent with every answer, whatever it is: nothing of ours is framed, sniffed, cached or run from elsewhere. */
@@ -54,7 +66,7 @@ export function tasksRouter(backend: TaskBackend, options: TasksRouterOptions = 
   if (!(backend instanceof TaskBackend)) {
     throw new TaskOptionError('backend', 'a TaskBackend', backend, 'pass configureTasks(…).default')
   }
-  const { authorize, bodyLimitBytes } = checkOptions('options', ROUTER_OPTIONS, options)
+  const { authorize, bodyLimitBytes, label, redact } = checkOptions('options', ROUTER_OPTIONS, options)
   const router = express.Router({ strict: false })
   const allow =
     (action: Action): RequestHandler =>
@@ -74,6 +86,7 @@ export function tasksRouter(backend: TaskBackend, options: TasksRouterOptions = 
     router[route.method](route.path, ...steps)
     router.all(route.path, allow('view'), wrongMethod(route.method))
   }
+  router.use('/admin', adminRouter({ backend, authorize, label, redact, bodyLimitBytes }))
   router.use(allow('view'), (_req, _res, next) => {
     next(new HttpError('ERR_TASKS_ROUTE', 'expected the path to be one of openapi.json, got: another'))
   })

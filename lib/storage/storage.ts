@@ -248,6 +248,32 @@ export interface SeenWorker extends Heartbeat {
   readonly ageMs: number
 }
 
+/** Attempts of one queue that ended within a minute, by how they ended or how long the record had waited, and by time taken. */
+export interface MinuteCount {
+  readonly queueName: string
+  /** `wait`: from due to begun, first attempts only; else the time that the attempt ran. */
+  readonly kind: FinalStatus | 'wait'
+  /** Bucket b holds times below 2^b milliseconds (and 2^(b-1) at least); the last one, 24, holds all that took longer. */
+  readonly bucket: number
+  readonly count: number
+}
+
+export interface MinuteOfStats {
+  /** Where the minute began, in epoch milliseconds of the storage's clock. */
+  readonly from: number
+  readonly counts: readonly MinuteCount[]
+}
+
+/** A field of a minute's counts, `<queueName>:<kind>:<bucket>`; undefined for one that is none. */
+export function minuteCountOf(field: string, text: string): MinuteCount | undefined {
+  const [queueName = '', kind = '', bucketText = ''] = field.split(':')
+  const bucket = Number(bucketText)
+  const count = Number(text)
+  if (queueName === '' || (kind !== 'SUCCESSFUL' && kind !== 'FAILED' && kind !== 'wait')) return undefined
+  if (!Number.isInteger(bucket) || bucket < 0 || bucket > 24 || !Number.isSafeInteger(count) || count < 0) return undefined
+  return { queueName, kind, bucket, count }
+}
+
 /** What answers, in words for a banner. Never holds a password. */
 export interface ServerFacts {
   readonly kind: 'redis' | 'valkey' | 'memory' | 'mock'
@@ -305,6 +331,11 @@ export interface DeliveryStorage {
   promote(queueName: string): Promise<Promoted>
   /** Entries in each stream (delivered ones included) and delayed records of each queue, in order. */
   depth(queueNames: readonly string[]): Promise<readonly QueueDepth[]>
+  /**
+   * For how many milliseconds the oldest waiting record of each queue has been due, in order; `null` where none waits.
+   * Looks at the head of each stream and of the delayed records; cost grows with queues, not with records.
+   */
+  longestWait(queueNames: readonly string[]): Promise<readonly (number | null)[]>
 }
 
 export interface WorkerStorage {
@@ -316,6 +347,8 @@ export interface WorkerStorage {
   forget(consumer: string): Promise<'FORGOTTEN' | 'KEPT'>
   /** Removes consumers without deliveries that were not heard of for that long; answers how many. */
   sweep(maxIdleMs: number): Promise<number>
+  /** What ended in each of the last `minutes` (1..60), the running one last. */
+  stats(minutes: number): Promise<readonly MinuteOfStats[]>
 }
 
 export interface Storage extends RecordStorage, DeliveryStorage, WorkerStorage {

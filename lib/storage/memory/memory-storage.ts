@@ -27,6 +27,7 @@ import type {
 } from '../storage.ts'
 import { DeliveryVerbs } from './delivery-verbs.ts'
 import { Keyspace } from './keyspace.ts'
+import { longestWaits, readStats } from './queue-figures.ts'
 import { reclaim } from './reclaim.ts'
 import { RecordVerbs } from './record-verbs.ts'
 import { Waits } from './waits.ts'
@@ -153,6 +154,10 @@ export class MemoryStorage implements Storage {
     return this.#step('measure queues', () => this.#deliveries.depth(queueNames))
   }
 
+  longestWait(queueNames: readonly string[]): Answer<'longestWait'> {
+    return this.#step('find its oldest waiting records', (now) => longestWaits(this.#keyspace, queueNames, now))
+  }
+
   heartbeat(heartbeat: Heartbeat): Answer<'heartbeat'> {
     return this.#step('keep a heartbeat', (now) => this.#workers.heartbeat(heartbeat, now))
   }
@@ -167,6 +172,10 @@ export class MemoryStorage implements Storage {
 
   sweep(maxIdleMs: number): Answer<'sweep'> {
     return this.#step('sweep workers', (now) => this.#workers.sweep(maxIdleMs, now))
+  }
+
+  stats(minutes: number): Answer<'stats'> {
+    return this.#step('read its counts', (now) => readStats(this.#keyspace, minutes, now))
   }
 
   /** Runs a verb at one moment, then serves those who waited for what it brought. */

@@ -50,6 +50,12 @@ export class Stream {
     return this.#undelivered.size
   }
 
+  /** The oldest entry that nobody has read. */
+  firstUndelivered(): Entry | undefined {
+    const [first] = this.#undelivered.range({ limit: 1 })
+    return first && this.#entries.get(first.member)
+  }
+
   /** Puts an entry at the end. Ids only grow, also when the clock was set back. */
   append(id: string, now: number): string {
     if (now > this.#lastMs) {

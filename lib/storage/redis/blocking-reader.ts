@@ -29,7 +29,7 @@ export function entriesOf(reply: unknown): ReadEntry[] {
 export class BlockingReader {
   readonly #connection: Connection
   readonly #others: Connection
-  #clientId: { readonly of: RedisConnection; readonly id: Promise<unknown> } | undefined
+  #clientId: { readonly of: RedisConnection; id?: unknown } | undefined
 
   /** `others` carries the word that wakes a blocked `connection`. */
   constructor(connection: Connection, others: Connection) {
@@ -58,16 +58,26 @@ export class BlockingReader {
   /** The id by which the server can be told to wake this connection; another one after each reconnect. */
   #learnId(client: RedisConnection): void {
     if (client.isCluster || this.#clientId?.of === client) return
-    const id = client.client('ID').catch(() => undefined)
-    this.#clientId = { of: client, id }
+    const clientId: { of: RedisConnection; id?: unknown } = { of: client }
+    this.#clientId = clientId
+    client.client('ID').then(
+      (id) => (clientId.id = id),
+      () => undefined,
+    )
     client.once('close', () => {
-      if (this.#clientId?.of === client) this.#clientId = undefined
+      if (this.#clientId === clientId) this.#clientId = undefined
     })
   }
 
-  async #guarded(client: RedisConnection, reply: Promise<unknown>, blockMs: number, signal: AbortSignal): Promise<unknown> {
+  async #guarded(
+    client: RedisConnection,
+    reply: Promise<unknown>,
+    blockMs: number,
+    signal: AbortSignal,
+  ): Promise<unknown> {
     let watchdog: ReturnType<typeof setTimeout> | undefined
-    const onAbort = (): void => void this.#wake(client)
+    let over = false
+    const onAbort = (): void => void this.#wake(client, () => over)
     try {
       return await Promise.race([
         reply,
@@ -82,6 +92,7 @@ export class BlockingReader {
         }),
       ])
     } finally {
+      over = true
       clearTimeout(watchdog)
       signal.removeEventListener('abort', onAbort)
       // Once the watchdog has spoken nobody listens to the old read any more.
@@ -89,8 +100,9 @@ export class BlockingReader {
     }
   }
 
-  async #wake(client: RedisConnection): Promise<void> {
-    const id = await (this.#clientId?.of === client ? this.#clientId.id : undefined)
+  /** Without an id yet (the connection is just being made, or is dead) nothing is waited for: it goes. */
+  async #wake(client: RedisConnection, isOver: () => boolean): Promise<void> {
+    const id = this.#clientId?.of === client ? this.#clientId.id : undefined
     if (typeof id === 'number' || typeof id === 'string') {
       try {
         if ((await this.#others.client.client('UNBLOCK', String(id))) === 1) return
@@ -98,6 +110,6 @@ export class BlockingReader {
         // Not permitted, or out of reach: then the connection goes, and what it still got is found in the own list.
       }
     }
-    this.#connection.replace(client)
+    if (!isOver()) this.#connection.replace(client)
   }
 }

@@ -148,6 +148,11 @@ export class Keys {
   worker(consumer: string): string {
     return this.root + fill('worker', [consumer])
   }
+
+  /** `minute`: minutes since the epoch. */
+  stats(minute: number): string {
+    return this.root + fill('stats', [String(minute)])
+  }
 }
 
 /** `'task:' .. id` out of `task:<id>`: the same pattern, spoken in Lua. */

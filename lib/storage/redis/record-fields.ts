@@ -46,7 +46,8 @@ function whole(field: string, text: string, min: number, max: number): number {
 const LAST_TIME = 8_640_000_000_000_000
 
 const time = (field: string, text: string): number | null => (text === '' ? null : whole(field, text, 0, LAST_TIME))
-const count = (field: string, text: string): number => (text === '' ? 0 : whole(field, text, 0, Number.MAX_SAFE_INTEGER))
+const count = (field: string, text: string): number =>
+  text === '' ? 0 : whole(field, text, 0, Number.MAX_SAFE_INTEGER)
 const list = (text: string, separator: string): string[] => (text === '' ? [] : text.split(separator))
 
 function toRecord(id: string, read: (field: FieldName) => string): StoredRecord {
@@ -94,7 +95,7 @@ export function recordOf(id: string, values: readonly unknown[]): FoundRecord {
 }
 
 /** The columns of a BEGUN row, as begin-entries.lua names them. */
-const BEGUN_COLUMNS = [
+export const BEGUN_COLUMNS = [
   'word',
   'id',
   'entryId',
@@ -183,6 +184,7 @@ export function readRows(rows: readonly Row[]): RowsRead {
         break
       case 'BROKEN':
         brokenIds.push(row[1] ?? '')
+        passed += 1
         break
       default:
         passed += 1

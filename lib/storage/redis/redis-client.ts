@@ -20,7 +20,9 @@ export interface RedisPipeline {
   hgetall(key: string): this
   zrangebyscore(key: string, min: string, max: string, ...rest: string[]): this
   zrevrangebyscore(key: string, max: string, min: string, ...rest: string[]): this
-  xinfo(command: string, key: string, group: string): this
+  xinfo(command: string, key: string, ...rest: string[]): this
+  xrange(key: string, start: string, end: string, ...rest: string[]): this
+  zrange(key: string, start: string, stop: string, ...rest: string[]): this
   exec(): Promise<[Error | null, unknown][] | null>
 }
 

@@ -16,6 +16,7 @@ import type {
   Lease,
   ListPosition,
   ListRequest,
+  MinuteOfStats,
   NewRecord,
   Promoted,
   PurgeAnswer,
@@ -40,7 +41,8 @@ import { mergeCells } from './cell-merge.ts'
 import { Connection, storageError } from './connection.ts'
 import { FinishListener } from './finish-listener.ts'
 import { Keys, rootOf } from './keys.ts'
-import { deliveryOf, readRows, RECORD_FIELDS, recordOf } from './record-fields.ts'
+import { BEGUN_COLUMNS, deliveryOf, readRows, RECORD_FIELDS, recordOf } from './record-fields.ts'
+import { longestWaits, readStats } from './queue-figures.ts'
 import type { Row, RowsRead } from './record-fields.ts'
 import { ConnectionFactory } from './redis-client.ts'
 import type { RedisClientLike, RedisPipeline, ServerSettings } from './redis-client.ts'
@@ -190,18 +192,21 @@ export class RedisStorage implements Storage {
     if (changes.priority !== undefined) args.push('priority', String(changes.priority))
     if (changes.runAfter !== undefined) args.push('runAfter', changes.runAfter === null ? '' : String(changes.runAfter))
     if (changes.args !== undefined) args.push('args', changes.args)
-    return (await this.#produce('save-record', args)) as 'SAVED' | 'RUNNING' | 'ABSENT' | 'BROKEN'
+    const [word] = this.#words(1, await this.#produce('save-record', args))
+    return word as 'SAVED' | 'RUNNING' | 'ABSENT' | 'BROKEN'
   }
 
   async delete(ids: readonly string[]): Promise<readonly ('DELETED' | 'RUNNING' | 'ABSENT' | 'BROKEN')[]> {
-    return (await this.#produce('delete-record', ids)) as ('DELETED' | 'RUNNING' | 'ABSENT' | 'BROKEN')[]
+    const words = this.#words(ids.length, await this.#produce('delete-record', ids))
+    return words as ('DELETED' | 'RUNNING' | 'ABSENT' | 'BROKEN')[]
   }
 
   async retry(
     ids: readonly string[],
     requestId: string,
   ): Promise<readonly ('RETRIED' | TaskStatus | 'ABSENT' | 'BROKEN')[]> {
-    return (await this.#produce('retry', [requestId, ...ids])) as ('RETRIED' | TaskStatus | 'ABSENT' | 'BROKEN')[]
+    const words = this.#words(ids.length, await this.#produce('retry', [requestId, ...ids]))
+    return words as ('RETRIED' | TaskStatus | 'ABSENT' | 'BROKEN')[]
   }
 
   async purge(request: PurgeRequest): Promise<PurgeAnswer> {
@@ -213,7 +218,9 @@ export class RedisStorage implements Storage {
       number,
       string,
       number,
+      string?,
     ]
+    this.#noteIndexError(answer[4])
     return { matched: answer[0], deleted: answer[1], next: answer[2] === '' ? '' : `${answer[2]}/${answer[3]}` }
   }
 
@@ -299,7 +306,11 @@ export class RedisStorage implements Storage {
     for (let index = 0; index < rest.length; index += 100) {
       // Begun again under a token of this call, so that they can be handed back whatever state they are in.
       const taken = await this.#begin(request, rest.slice(index, index + 100), true)
-      if (taken.begun.length > 0) await this.requeue(taken.begun.map(({ lease }) => lease), 'none')
+      if (taken.begun.length > 0)
+        await this.requeue(
+          taken.begun.map(({ lease }) => lease),
+          'none',
+        )
     }
     return { begun, passed }
   }
@@ -309,12 +320,15 @@ export class RedisStorage implements Storage {
       name: 'run-by-id',
       args: [...claimArgs(claim), id, allowRetry ? '1' : ''],
     })) as Row
-    if (row[0] === 'BEGUN') return deliveryOf(row)
+    if (row[0] === 'BEGUN') {
+      this.#noteIndexError(row[BEGUN_COLUMNS.length])
+      return deliveryOf(row)
+    }
     return (row[0] === 'STATE' ? row[1] : row[0]) as TaskStatus | 'ABSENT' | 'BROKEN'
   }
 
   async settle(items: readonly Settlement[]): Promise<readonly SettleWord[]> {
-    return this.#settled(items, await this.#deliver(settleCall(items)))
+    return this.#words(items.length, await this.#deliver(settleCall(items))) as SettleWord[]
   }
 
   async settleAndTake(
@@ -329,7 +343,8 @@ export class RedisStorage implements Storage {
       if (failed) throw failed.reason as Error
       return replies.map((reply) => (reply as PromiseFulfilledResult<unknown>).value)
     })
-    return { words: this.#settled(items, settled), taken: await this.#noted(request, taken) }
+    const words = this.#words(items.length, settled) as SettleWord[]
+    return { words, taken: await this.#noted(request, taken) }
   }
 
   async requeue(
@@ -338,7 +353,8 @@ export class RedisStorage implements Storage {
   ): Promise<readonly ('REQUEUED' | 'LOST' | 'BROKEN')[]> {
     const args = [delay === 'growing' ? '1' : '']
     for (const { id, token, entryId } of leases) args.push(id, token, entryId)
-    return (await this.#deliver({ name: 'requeue', args })) as ('REQUEUED' | 'LOST' | 'BROKEN')[]
+    const words = this.#words(leases.length, await this.#deliver({ name: 'requeue', args }))
+    return words as ('REQUEUED' | 'LOST' | 'BROKEN')[]
   }
 
   async renew(
@@ -348,12 +364,13 @@ export class RedisStorage implements Storage {
   ): Promise<readonly ('RENEWED' | 'LOST' | 'BROKEN')[]> {
     const args = [consumer, String(leaseMs)]
     for (const { id, token } of leases) args.push(id, token)
-    return (await this.#deliver({ name: 'renew', args })) as ('RENEWED' | 'LOST' | 'BROKEN')[]
+    const words = this.#words(leases.length, await this.#deliver({ name: 'renew', args }))
+    return words as ('RENEWED' | 'LOST' | 'BROKEN')[]
   }
 
   async reclaim(request: ReclaimRequest): Promise<ReclaimAnswer> {
     this.#needGroups()
-    const [next = '-', ...rows] = (await this.#deliver({
+    const [next, ...rows] = (await this.#deliver({
       name: 'reclaim',
       args: [
         ...claimArgs(request),
@@ -369,7 +386,9 @@ export class RedisStorage implements Storage {
   }
 
   async promote(queueName: string): Promise<Promoted> {
-    const [moved, dueIn] = (await this.#deliver({ name: 'promote', args: [queueName] })) as [number, string]
+    const answer = (await this.#deliver({ name: 'promote', args: [queueName] })) as [number, string, string?]
+    const [moved, dueIn, indexError] = answer
+    this.#noteIndexError(indexError)
     return { moved, dueInMs: dueIn === '' ? null : Number(dueIn) }
   }
 
@@ -393,6 +412,12 @@ export class RedisStorage implements Storage {
       low: number(index * 4 + 2),
       delayed: number(index * 4 + 3),
     }))
+  }
+
+  async longestWait(queueNames: readonly string[]): Promise<readonly (number | null)[]> {
+    return await this.#producer.send('find its oldest waiting records', (client) =>
+      longestWaits(client, this.#keys, this.#group, queueNames),
+    )
   }
 
   // WorkerStorage
@@ -449,6 +474,10 @@ export class RedisStorage implements Storage {
     return forgotten
   }
 
+  async stats(minutes: number): Promise<readonly MinuteOfStats[]> {
+    return await this.#producer.send('read its counts', (client) => readStats(client, this.#keys, minutes))
+  }
+
   // What the verbs share
 
   #produce(name: ScriptName, args: readonly string[]): Promise<unknown> {
@@ -487,10 +516,11 @@ export class RedisStorage implements Storage {
     return { name: 'take', args: [...claimArgs(request), String(request.count), ...this.#streams(request.queueNames)] }
   }
 
-  #settled(items: readonly Settlement[], reply: unknown): readonly SettleWord[] {
+  /** The words of an answer, one for each item; behind them may stand an index error. */
+  #words(count: number, reply: unknown): readonly string[] {
     const words = reply as string[]
-    this.#noteIndexError(words[items.length])
-    return words.slice(0, items.length) as SettleWord[]
+    this.#noteIndexError(words[count])
+    return words.slice(0, count)
   }
 
   async #noted(request: TakeRequest, reply: unknown): Promise<Taken> {
@@ -514,7 +544,8 @@ export class RedisStorage implements Storage {
   }
 
   async #ensureQueues(queueNames: readonly string[]): Promise<void> {
-    await this.#deliver({ name: 'ensure-queue', args: queueNames })
+    const [, indexError] = (await this.#deliver({ name: 'ensure-queue', args: queueNames })) as [string, string?]
+    this.#noteIndexError(indexError)
   }
 
   async #readEntries(consumer: string, stream: string, from: string, count: number): Promise<ReadEntry[]> {
@@ -522,9 +553,7 @@ export class RedisStorage implements Storage {
       const read = client.xreadgroup?.bind(client)
       if (!read) throw new TypeError('expected a client with consumer groups')
       try {
-        return entriesOf(
-          await read('GROUP', this.#group, consumer, 'COUNT', String(count), 'STREAMS', stream, from),
-        )
+        return entriesOf(await read('GROUP', this.#group, consumer, 'COUNT', String(count), 'STREAMS', stream, from))
       } catch (error) {
         if (isNoGroup(error)) return []
         throw error
@@ -619,4 +648,3 @@ function promiseWithResolvers<T>(): { promise: Promise<T>; resolve: (value: T) =
   })
   return { promise, resolve, reject }
 }
-

@@ -104,7 +104,10 @@ export class ScriptRunner {
   }
 
   /** Runs calls in one write to the socket, in order; each has its own answer or error. */
-  async runTogether(connection: RedisConnection, calls: readonly ScriptCall[]): Promise<PromiseSettledResult<unknown>[]> {
+  async runTogether(
+    connection: RedisConnection,
+    calls: readonly ScriptCall[],
+  ): Promise<PromiseSettledResult<unknown>[]> {
     const pipeline = connection.pipeline()
     for (const call of calls) {
       pipeline.evalsha(this.#script(call.name).sha, '1', this.#leases, ...this.#head, ...call.args)

@@ -1,7 +1,8 @@
 -- Give due delayed records their entry. READY -> READY.
 -- KEYS    leases
 -- ARGV    root, group, queueName
--- Returns how many were moved (at most 100), then the ms until the next one is due, or '' when there is none, then an index error or nothing
+-- Returns how many were moved (at most 100), then the ms until the next one is due, or '' when there is none,
+--         then an index error or nothing
 -- Repeat  Moves what is due by then, nothing twice.
 -- Memory  The first write is a ZREM: it passes at maxmemory, and so does what follows.
 local queueName = ARGV[3]

@@ -3,7 +3,8 @@
 -- KEYS    leases
 -- ARGV    root, group, queueName, name, status, finishedForMs, limit (at most 200), dryRun ('1' or ''), score, passed
 --         score and passed: the position, as answered before ('-inf' and 0 at first)
--- Returns matched, deleted, then the next score and passed, or '' and 0 when the cell is done, then an index error or nothing
+-- Returns matched, deleted, then the next score and passed, or '' and 0 when the cell is done,
+--         then an index error or nothing
 -- Repeat  Goes on from the position; nothing twice.
 -- Memory  The first write is a ZREM: it passes at maxmemory.
 local status, limit, dryRun, score, passed = ARGV[5], tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9], tonumber(ARGV[10])

@@ -1,7 +1,8 @@
 -- Renew the leases of running attempts. RUNNING -> RUNNING; the attempt stays the same.
 -- KEYS    leases
 -- ARGV    root, group, consumer, leaseMs, then id, token for each (at most 100)
--- Returns RENEWED | LOST | BROKEN for each, then an index error or nothing.   LOST: the token is gone; nothing was written for it.
+-- Returns RENEWED | LOST | BROKEN for each, then an index error or nothing
+--         LOST: the token is gone; nothing was written for it.
 -- Repeat  Moves the deadlines once more, changes nothing else.
 -- Memory  The first write is a ZREM: it passes at maxmemory, and so does what follows.
 local group, consumer, leaseMs = ARGV[2], ARGV[3], tonumber(ARGV[4])

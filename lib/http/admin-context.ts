@@ -1,0 +1,162 @@
+/**
+ * What every admin page is given: the request's view, the backend it asks, the rights of who asks, the frame around the page.
+ * Finds backends and asks for rights; shows and changes nothing.
+ */
+import type { Request } from 'express'
+import { systemClock } from '../clock.ts'
+import { TaskOptionError } from '../errors.ts'
+import { taskBackends } from '../task-backends.ts'
+import type { TaskBackend } from '../task-backend.ts'
+import { checkAccess } from './access.ts'
+import type { Authorize } from './access.ts'
+import { time } from './admin-format.ts'
+import type { ShownTime } from './admin-format.ts'
+import { redactorOf } from './admin-redact.ts'
+import type { Redact, Redactor } from './admin-redact.ts'
+import { bareView, LIVE_SECONDS, queryOf, queryText, viewOf } from './admin-view.ts'
+import type { AdminView } from './admin-view.ts'
+import { assetFileName } from './render.ts'
+
+export interface AdminSettings {
+  readonly backend: TaskBackend
+  readonly authorize: Authorize | undefined
+  /** Names the environment in title and header. */
+  readonly label: string
+  readonly redact: Redact | undefined
+  readonly bodyLimitBytes: number
+}
+
+export const VERBS = ['run', 'retry', 'delete'] as const
+
+export type Verb = (typeof VERBS)[number]
+
+export type Rights = Readonly<Record<Verb, boolean>>
+
+export interface AdminContext {
+  readonly req: Request
+  readonly base: string
+  readonly view: AdminView
+  readonly query: URLSearchParams
+  readonly backend: TaskBackend
+  readonly rights: Rights
+  readonly redactor: Redactor
+  readonly nowMs: number
+  readonly settings: AdminSettings
+}
+
+/** Where the admin is mounted, from this very request. It begins with one slash: `//host` and `/\host` name another host. */
+export function baseOf(req: Pick<Request, 'baseUrl'>): string {
+  return `/${req.baseUrl.replace(/^[/\\]+/, '')}`
+}
+
+function storageBackends(own: TaskBackend): readonly TaskBackend[] {
+  const stores = (backend: TaskBackend): boolean => {
+    try {
+      return backend.storage !== undefined
+    } catch {
+      return false
+    }
+  }
+  const others = taskBackends.entries().map(([, backend]) => backend)
+  return [own, ...others.filter((backend) => backend.alias !== own.alias && stores(backend))]
+}
+
+function backendOf(own: TaskBackend, alias: string): TaskBackend {
+  const backends = storageBackends(own)
+  const found = alias === '' ? own : backends.find((backend) => backend.alias === alias)
+  if (found) return found
+  const known = backends.map((backend) => backend.alias).join(', ')
+  throw new TaskOptionError('/backend', 'the alias of a backend with a storage', alias, `there are: ${known}`)
+}
+
+async function may(req: Request, verb: Verb, authorize: Authorize | undefined): Promise<boolean> {
+  try {
+    await checkAccess(req, verb, authorize)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** @param more names of the query that the page reads itself. */
+export async function contextOf(req: Request, settings: AdminSettings, more: readonly string[]): Promise<AdminContext> {
+  const query = queryOf(req)
+  const view = viewOf(query, more)
+  const backend = backendOf(settings.backend, view.backend)
+  const [run, retry, remove] = await Promise.all(VERBS.map((verb) => may(req, verb, settings.authorize)))
+  return {
+    req,
+    base: baseOf(req),
+    view,
+    query,
+    backend,
+    rights: { run: run === true, retry: retry === true, delete: remove === true },
+    redactor: redactorOf(settings.redact, req),
+    nowMs: systemClock.now(),
+    settings,
+  }
+}
+
+export type Section = 'overview' | 'tasks' | 'workers' | ''
+
+export interface FrameModel {
+  readonly title: string
+  readonly section: Section
+  readonly label: string
+  readonly base: string
+  readonly css: string
+  readonly script: string
+  readonly icon: string
+  readonly links: { readonly overview: string; readonly tasks: string; readonly workers: string }
+  readonly backends: readonly { readonly alias: string; readonly href: string; readonly current: boolean }[]
+  readonly live: { readonly now: string; readonly choices: readonly number[] } | null
+  readonly now: ShownTime
+  readonly nowMs: number
+  readonly notice: { readonly kind: 'good' | 'bad' | 'info'; readonly text: string } | null
+}
+
+const EMPTY_VIEW = viewOf(new URLSearchParams())
+
+/** The frame of a page that could not be made: it must not need what failed. */
+export function bareFrame(req: Request, settings: AdminSettings, title: string): FrameModel {
+  return frame({ base: baseOf(req), view: EMPTY_VIEW, settings, nowMs: systemClock.now() }, { title, section: '', live: false })
+}
+
+export interface FrameChoice {
+  readonly title: string
+  readonly section: Section
+  /** Whether the page may follow what happens. */
+  readonly live: boolean
+  readonly notice?: FrameModel['notice']
+}
+
+export function frame(
+  context: Pick<AdminContext, 'base' | 'view' | 'settings' | 'nowMs'>,
+  { title, section, live, notice = null }: FrameChoice,
+): FrameModel {
+  const { base, view, settings, nowMs } = context
+  const bare = queryText(bareView(view))
+  const links = { overview: `${base}${bare}`, tasks: `${base}/tasks${bare}`, workers: `${base}/workers${bare}` }
+  const path = section === 'workers' ? '/workers' : section === 'tasks' ? '/tasks' : ''
+  const own = settings.backend.alias
+  const backends = storageBackends(settings.backend).map(({ alias }) => ({
+    alias,
+    href: `${base}${path}${queryText({ ...bareView(view), backend: alias === own ? '' : alias })}`,
+    current: alias === (view.backend || own),
+  }))
+  return {
+    title,
+    section,
+    label: settings.label,
+    base,
+    css: `${base}/assets/${assetFileName('admin.css')}`,
+    script: `${base}/assets/${assetFileName('admin.js')}`,
+    icon: `${base}/assets/${assetFileName('icon.svg')}`,
+    links,
+    backends,
+    live: live ? { now: view.live, choices: LIVE_SECONDS } : null,
+    now: time(nowMs, nowMs),
+    nowMs,
+    notice,
+  }
+}

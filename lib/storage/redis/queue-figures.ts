@@ -1,0 +1,119 @@
+/**
+ * Figures of queues on Redis: what waits longest, and what ended by minute. Reads the heads of streams and the hashes that
+ * settle writes, each in one pipeline; never a whole stream, cell or record set.
+ */
+import { BANDS, minuteCountOf } from '../storage.ts'
+import type { MinuteOfStats } from '../storage.ts'
+import type { Keys } from './keys.ts'
+import type { RedisConnection, RedisPipeline } from './redis-client.ts'
+
+const MINUTE_MS = 60_000
+
+async function run(client: RedisConnection, fill: (pipeline: RedisPipeline) => void): Promise<readonly unknown[]> {
+  const pipeline = client.pipeline()
+  fill(pipeline)
+  const replies = await pipeline.exec()
+  if (!replies) throw new Error('the connection was closed before it answered')
+  return replies.map(([error, value]) => {
+    if (!error) return value
+    // A stream that is not there yet, or a key of a wrong type: nothing waits there that could be named.
+    if (/no such key|WRONGTYPE|NOGROUP/i.test(error.message)) return null
+    throw error
+  })
+}
+
+async function nowOf(client: RedisConnection): Promise<number> {
+  const [seconds = '0', micros = '0'] = (await client.time()) as string[]
+  return Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000)
+}
+
+/** A row of XINFO, flat or already an object. */
+function field(row: unknown, name: string): string {
+  if (!Array.isArray(row)) return String((row as Record<string, unknown> | null)?.[name] ?? '')
+  const index = row.indexOf(name)
+  return index < 0 ? '' : String(row[index + 1])
+}
+
+/** The id after this one: an exclusive range needs a server of 6.2. */
+function following(entryId: string): string {
+  const [ms = '0', sequence = '0'] = entryId.split('-')
+  return /^\d+$/.test(sequence) ? `${ms}-${BigInt(sequence) + 1n}` : '-'
+}
+
+interface Head {
+  readonly queueName: string
+  readonly entryId: string
+  readonly id: string
+}
+
+export async function longestWaits(
+  client: RedisConnection,
+  keys: Keys,
+  group: string,
+  queueNames: readonly string[],
+): Promise<readonly (number | null)[]> {
+  if (queueNames.length === 0) return []
+  const streams = queueNames.flatMap((queueName) =>
+    BANDS.map((band) => ({ queueName, key: keys.stream(queueName, band) })),
+  )
+  const [nowMs, groups, delayed] = await Promise.all([
+    nowOf(client),
+    // The mock has no groups: there every entry is undelivered.
+    group === ''
+      ? []
+      : run(client, (pipeline) => {
+          for (const { key } of streams) pipeline.xinfo('GROUPS', key)
+        }),
+    run(client, (pipeline) => {
+      for (const queueName of queueNames) pipeline.zrange(keys.delayed(queueName), '0', '0', 'WITHSCORES')
+    }),
+  ])
+  const entries = await run(client, (pipeline) => {
+    streams.forEach(({ key }, index) => {
+      const rows = (groups[index] ?? []) as unknown[]
+      const own = rows.find((row) => field(row, 'name') === group)
+      const last = own === undefined ? '' : field(own, 'last-delivered-id')
+      pipeline.xrange(key, last === '' ? '-' : following(last), '+', 'COUNT', '1')
+    })
+  })
+  const heads = streams.flatMap(({ queueName }, index): Head[] => {
+    const [entry] = (entries[index] ?? []) as [string, string[]][]
+    return entry ? [{ queueName, entryId: entry[0], id: entry[1][1] ?? '' }] : []
+  })
+  const rows = await run(client, (pipeline) => {
+    for (const { id } of heads) pipeline.hmget(keys.record(id), 'enqueuedAt', 'runAfter', 'attempts')
+  })
+  const oldest = new Map<string, number>()
+  const note = (queueName: string, dueMs: number): void => {
+    if (dueMs > 0) oldest.set(queueName, Math.min(dueMs, oldest.get(queueName) ?? Infinity))
+  }
+  heads.forEach(({ queueName, entryId }, index) => {
+    const [enqueuedAt, runAfter, attempts] = ((rows[index] ?? []) as (string | null)[]).map(Number)
+    // A later attempt waits from when it was put back, which its entry tells.
+    if ((attempts ?? 0) > 0 || !enqueuedAt) note(queueName, Number(entryId.split('-')[0]))
+    else note(queueName, Math.max(enqueuedAt, runAfter ?? 0))
+  })
+  queueNames.forEach((queueName, index) => {
+    const [, score] = (delayed[index] ?? []) as string[]
+    if (score !== undefined && Number(score) <= nowMs) note(queueName, Number(score))
+  })
+  return queueNames.map((queueName) => {
+    const dueMs = oldest.get(queueName)
+    return dueMs === undefined ? null : Math.max(0, nowMs - dueMs)
+  })
+}
+
+export async function readStats(client: RedisConnection, keys: Keys, minutes: number): Promise<readonly MinuteOfStats[]> {
+  const running = Math.floor((await nowOf(client)) / MINUTE_MS)
+  const first = running - minutes + 1
+  const hashes = await run(client, (pipeline) => {
+    for (let minute = first; minute <= running; minute++) pipeline.hgetall(keys.stats(minute))
+  })
+  return hashes.map((hash, index) => {
+    const rows = Array.isArray(hash)
+      ? Array.from({ length: hash.length / 2 }, (_, row) => [String(hash[row * 2]), String(hash[row * 2 + 1])] as const)
+      : Object.entries((hash ?? {}) as Record<string, unknown>).map(([name, count]) => [name, String(count)] as const)
+    const counts = rows.flatMap(([name, count]) => minuteCountOf(name, count) ?? [])
+    return { from: (first + index) * MINUTE_MS, counts }
+  })
+}
