@@ -34,7 +34,9 @@ for (let round = 1; round <= ROUNDS; round++) {
     const maxTasks = Math.round(count * share)
     start = performance.now()
     await new Worker(backend, { concurrency, continuous: false, maxTasks }).run()
-    console.log(`  process, concurrency ${String(concurrency).padStart(3)}           ${perSecond(maxTasks, performance.now() - start)}`)
+    console.log(
+      `  process, concurrency ${String(concurrency).padStart(3)}           ${perSecond(maxTasks, performance.now() - start)}`,
+    )
   }
 }
 console.log('\nCaveats: producer, worker and server share this machine; persistence off; the function does nothing.')

@@ -34,4 +34,24 @@ export type { FinalStatus, TaskStatus } from './task-status.ts'
 export { consoleLogger, silentLogger } from './logger.ts'
 export type { Logger } from './logger.ts'
 export type { RetryOptions } from './retry-policy.ts'
-export * from './errors.ts'
+export {
+  DoNotRetry,
+  RetryLater,
+  StorageClientError,
+  StorageFullError,
+  StorageUnavailableError,
+  TaskAbandonedError,
+  TaskArgumentError,
+  TaskError,
+  TaskHandedBackError,
+  TaskImportError,
+  TaskLeaseLostError,
+  TaskNotFoundError,
+  TaskNotRegisteredError,
+  TaskOptionError,
+  TaskQueryLimitError,
+  TaskRecordDamagedError,
+  TaskResultMismatchError,
+  TaskStateError,
+  TaskTimeoutError,
+} from './errors.ts'

@@ -8,7 +8,7 @@ import { encodeArgs } from './json.ts'
 import type { Leases } from './lease-keeper.ts'
 import { guardedLogger } from './logger.ts'
 import type { Logger } from './logger.ts'
-import { nearest, normalizeRecordId } from './options.ts'
+import { anything, checkOptions, nearest, normalizeRecordId, oneOf } from './options.ts'
 import { offerAsDefault, withdrawBackend } from './task-backends.ts'
 import type { NewRecord, Storage, StoredRecord } from './storage/storage.ts'
 import type { StreamQueue, StreamQueueOptions } from './stream-queue.ts'
@@ -37,6 +37,17 @@ export interface BackendEvents {
   /** SUCCESSFUL or FAILED. */
   taskFinished: TaskResult
 }
+
+const LISTENER_OPTIONS = Object.freeze({
+  event: oneOf(['taskEnqueued', 'taskStarted', 'taskFinished'] satisfies (keyof BackendEvents)[], {
+    description: 'what is listened to',
+  }),
+  listener: anything({
+    shape: 'a function',
+    is: (value): value is Listener<keyof BackendEvents> => typeof value === 'function',
+    description: 'what is called',
+  }),
+})
 
 type Listener<Event extends keyof BackendEvents> = (result: BackendEvents[Event]) => unknown
 
@@ -142,7 +153,9 @@ export abstract class TaskBackend {
     return this
   }
 
+  /** @throws TaskOptionError there is no such event (the message names the nearest), or the listener is no function. */
   on<Event extends keyof BackendEvents>(event: Event, listener: Listener<Event>): this {
+    checkOptions('on', LISTENER_OPTIONS, { event, listener })
     const listeners = this.#listeners.get(event) ?? new Set()
     this.#listeners.set(event, listeners.add(listener as Listener<keyof BackendEvents>))
     return this

@@ -705,6 +705,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
   }
 
   async #sweep(): Promise<void> {
+    if (this.#state !== 'running') return
     this.#mustRecover = true
     this.#reclaimDue = true
     this.#dry = false
@@ -775,11 +776,13 @@ export class Worker extends EventEmitter<WorkerEvents> {
     this.#wakeUp()
     await reader?.done
     await this.#loop
-    while (this.#background.size > 0) await Promise.all(this.#background)
     this.#state = 'stopped'
     for (const timer of this.#timers) systemClock.clearTimeout(timer)
     this.#timers.clear()
+    while (this.#background.size > 0) await Promise.all(this.#background)
     await this.#leases.stop()
+    // The storage is away, and the time for it is over: the next sweep of others forgets this consumer.
+    if (this.#gaveUp && this.#troubled) return this.#handedBack
     try {
       // What was delivered and never arrived goes back too; then nothing is left that keeps this consumer.
       await this.#queue.recover(0, new Set(), this.#queueNames)

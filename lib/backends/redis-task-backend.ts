@@ -60,7 +60,7 @@ export const REDIS_BACKEND_OPTIONS = Object.freeze({
   redisPort: integer({ min: 1, max: 65_535, description: 'port' }),
   redisDb: integer({ min: 0, max: 65_535, description: 'database number' }),
   redisUsername: text({ maxLength: 500, description: 'ACL user' }),
-  redisPassword: text({ maxLength: 5_000, description: 'password' }),
+  redisPassword: text({ maxLength: 5_000, secret: true, description: 'password' }),
   redisSsl: flag({ description: 'TLS' }),
   client: anything({
     shape: 'a client of ioredis or iovalkey',

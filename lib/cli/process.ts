@@ -1,4 +1,4 @@
-/** What both commands share with the process they run in: its signals, and which package this is. */
+/** What both commands share of the process they run in: its signals, its end, and which package this is. */
 import { createRequire } from 'node:module'
 
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const
@@ -15,4 +15,13 @@ export function onSignals(act: () => void): () => void {
 export function packageVersion(): string {
   const manifest = createRequire(import.meta.url)('../../package.json') as { readonly version: string }
   return manifest.version
+}
+
+/** What the user's code left open, or a native call of a thread that nothing can end, must not keep the command alive. */
+const LINGER_MS = 500
+
+/** Ends the process if it does not end by itself in a moment. */
+export function endSoon(): void {
+  // Unreferenced it fires only while something else keeps the process alive.
+  setTimeout(() => process.exit(), LINGER_MS).unref()
 }

@@ -15,7 +15,7 @@ import { EXIT, failureOf } from './failure.ts'
 import { PURGE_FLAGS } from './flags.ts'
 import type { PurgeSettings } from './flags.ts'
 import { Output } from './output.ts'
-import { onSignals, packageVersion } from './process.ts'
+import { endSoon, onSignals, packageVersion } from './process.ts'
 import { load, openBackend } from './settings.ts'
 import { findSources } from './source-files.ts'
 
@@ -41,8 +41,6 @@ export const PURGE_COMMAND: Command<typeof PURGE_FLAGS> = {
 const DAY_MS = 86_400_000
 /** Between two batches the server's other clients get as much time as the batch took, up to this. */
 const LONGEST_PAUSE_MS = 100
-/** A config that imports the whole app may keep it alive. */
-const LINGER_MS = 500
 
 /** Runs the command; sets `process.exitCode`. */
 export async function main(argv: string[]): Promise<void> {
@@ -60,8 +58,7 @@ export async function main(argv: string[]): Promise<void> {
     output.fail(failure)
     process.exitCode = failure.exitCode
   }
-  // Fires only if something else keeps the process alive.
-  setTimeout(() => process.exit(), LINGER_MS).unref()
+  endSoon()
 }
 
 async function run(settings: PurgeSettings, output: Output): Promise<void> {

@@ -6,16 +6,15 @@ import { systemClock } from '../clock.ts'
 import { TaskOptionError, verbatim } from '../errors.ts'
 import { helpOf, parseArguments } from './arguments.ts'
 import type { Command } from './arguments.ts'
-import { EXIT, failureOf } from './failure.ts'
+import { failureOf } from './failure.ts'
 import { RUN_FLAGS } from './flags.ts'
 import type { RunSettings } from './flags.ts'
-import { coloured, duration, Output, short } from './output.ts'
-import { onSignals, packageVersion } from './process.ts'
+import { duration, Output } from './output.ts'
+import { endSoon, onSignals, packageVersion } from './process.ts'
+import { listed, Report } from './report.ts'
 import { findSources } from './source-files.ts'
 import type { Sources } from './source-files.ts'
-import type { ReadyMessage, SettledItem } from './thread-messages.ts'
 import { WorkerPool } from './worker-pool.ts'
-import type { DeadThread, Outcome, PoolListener, RunningTask } from './worker-pool.ts'
 
 export const RUN_COMMAND: Command<typeof RUN_FLAGS> = {
   name: 'run-redis-tasks',
@@ -44,11 +43,9 @@ export const RUN_COMMAND: Command<typeof RUN_FLAGS> = {
   ].join('\n'),
 }
 
-/** How often a drain says what is left of it. */
+/** How often a drain says what is left of it; a short one says so three times. */
 const COUNTDOWN_MS = 5_000
 const LISTED = 20
-/** What a line shows of a task's error. */
-const ERROR_LENGTH = 300
 
 /** Runs the command; sets `process.exitCode`. */
 export async function main(argv: string[]): Promise<void> {
@@ -65,6 +62,7 @@ export async function main(argv: string[]): Promise<void> {
     output.fail(failure)
     process.exitCode = failure.exitCode
   }
+  endSoon()
 }
 
 function sourcesOf({ config }: RunSettings, modules: readonly string[]): Sources {
@@ -136,10 +134,13 @@ class Drain {
     }
     const deadlineMs = systemClock.monotonicMs() + this.#seconds * 1_000
     this.#say(this.#seconds, true)
-    this.#countdown = setInterval(() => {
-      const secondsLeft = Math.round((deadlineMs - systemClock.monotonicMs()) / 1_000)
-      if (secondsLeft > 0) this.#say(secondsLeft, false)
-    }, COUNTDOWN_MS)
+    this.#countdown = setInterval(
+      () => {
+        const secondsLeft = Math.round((deadlineMs - systemClock.monotonicMs()) / 100) / 10
+        if (secondsLeft > 0) this.#say(secondsLeft, false)
+      },
+      Math.min(COUNTDOWN_MS, (this.#seconds * 1_000) / 3),
+    )
     this.#pool.stop(this.#seconds)
   }
 
@@ -149,7 +150,7 @@ class Drain {
 
   #say(secondsLeft: number, all: boolean): void {
     const { running } = this.#pool
-    const head = `Draining: ${running.length} task(s) still run, ${secondsLeft} s left (Ctrl-C again stops now)`
+    const head = `Draining: ${running.length} task(s) still run, ${secondsLeft} s left (again stops now)`
     const rest = running.length > LISTED ? [`  and ${running.length - LISTED} more`] : []
     const names = running.slice(0, LISTED).map(({ name, id, sinceMs }) => {
       return `  ${name} ${id} for ${duration(systemClock.monotonicMs() - sinceMs)}`
@@ -157,119 +158,4 @@ class Drain {
     const lines = running.length === 0 ? 'Draining: nothing runs any more' : all ? [head, ...names, ...rest] : head
     this.#output.note('info', 'draining', { secondsLeft, running: listed(running) }, lines)
   }
-}
-
-function listed(running: readonly RunningTask[]): object[] {
-  const now = systemClock.monotonicMs()
-  return running.map(({ id, name, sinceMs }) => ({ id, name, running_ms: Math.round(now - sinceMs) }))
-}
-
-/** What is said of the work, and counted for the last line. */
-class Report implements PoolListener {
-  readonly #settings: RunSettings
-  readonly #output: Output
-  readonly #counts = { SUCCESSFUL: 0, FAILED: 0, READY: 0, LOST: 0 }
-
-  constructor(settings: RunSettings, output: Output) {
-    this.#settings = settings
-    this.#output = output
-  }
-
-  ready({ server, tasks, keyPrefix, warnings }: ReadyMessage): void {
-    const { queues, backendName, workers, concurrency, drainTimeoutSeconds, continuous, maxTasks } = this.#settings
-    const version = packageVersion()
-    const facts = {
-      ...{ version, nodeVersion: process.version, pid: process.pid, backendName },
-      ...{ serverKind: server.kind, serverVersion: server.version, serverAddress: server.address },
-      ...{ keyPrefix: keyPrefix ?? null, queueNames: queues ?? null, tasks },
-      ...{ workers, concurrency, continuous, maxTasks, drainTimeoutSeconds },
-    }
-    const queueNames = queues?.join(', ') ?? 'all'
-    this.#output.note('info', 'banner', facts, [
-      `Starting Redis task worker ${version} (Node.js ${process.version}, pid ${process.pid})`,
-      `  Server: ${server.kind} ${server.version} at ${server.address}, backend "${backendName}"`,
-      ...(keyPrefix === undefined ? [] : [`  Key prefix: ${keyPrefix}`]),
-      `  ${queues?.length === 1 ? 'Queue' : 'Queues'}: ${queueNames}`,
-      `  Tasks: ${short(tasks.join(', ') || 'none', 2_000)}`,
-      `  Workers: ${workers}, each with ${concurrency} task(s) at a time${maxTasks === 0 ? '' : `; ${maxTasks} task(s) in all`}`,
-      `  Ctrl-C drains ${drainTimeoutSeconds} s, again stops now`,
-    ])
-    for (const { code, message } of warnings) this.#output.log('warn', { code }, message)
-  }
-
-  settled({ id, name, queueName, attempt, outcome, word, durationMs, error }: SettledItem): void {
-    if (word !== 'SETTLED') {
-      // The worker's own log says why.
-      this.#counts.LOST += 1
-      return
-    }
-    this.#counts[outcome] += 1
-    const facts = { id, name, queueName, status: outcome, attempt, durationMs: Math.round(durationMs), error }
-    const why = error === null ? '' : ` ${short(`${error.name}: ${error.message}`, ERROR_LENGTH)}`
-    const again = outcome === 'READY' ? ` (attempt ${attempt} failed, it runs again)` : ''
-    if (this.#output.options.quiet) return
-    this.#output.result('settled', facts, `${coloured(outcome)} ${name} ${id} ${duration(durationMs)}${why}${again}`)
-  }
-
-  log(level: 'debug' | 'info' | 'warn' | 'error', facts: Record<string, unknown>, message: string): void {
-    this.#output.log(level, facts, message)
-  }
-
-  storage(isUp: boolean, reason: string): void {
-    if (isUp) this.#output.log('info', { code: 'WARN_TASKS_STORAGE' }, 'the storage is back')
-    else
-      this.#output.log(
-        'warn',
-        { code: 'WARN_TASKS_STORAGE', reason },
-        'the storage is away; it is tried until it is back',
-      )
-  }
-
-  died({ index, exitCode, details, ran, respawnMs }: DeadThread): void {
-    const facts = { code: 'WARN_TASKS_THREAD_ENDED', thread: index + 1, exitCode, details, running: listed(ran) }
-    const next = respawnMs === null ? '' : `; a new one starts in ${duration(respawnMs)}`
-    this.#output.log('error', facts, `a worker thread ended by itself${next}`)
-  }
-
-  /** The last lines. @returns the exit code. */
-  end({ reason, failure, handedBack, abandoned, delayed, begun }: Outcome): number {
-    const { json, quiet } = this.#output.options
-    const { SUCCESSFUL, FAILED, READY, LOST } = this.#counts
-    const processed = SUCCESSFUL + FAILED + READY
-    const cutOff = handedBack + abandoned
-    const exitCode = failure ? failure.exitCode : cutOff > 0 ? EXIT.handedBack : EXIT.ok
-    if (failure) this.#output.fail(failure)
-    const { maxTasks } = this.#settings
-    const limited = maxTasks > 0 && begun >= maxTasks
-    const nextDueAt = dueAt(delayed?.dueInMs ?? null)
-    const facts = {
-      ...{ reason: reason === 'idle' && limited ? 'limit' : reason, processed, successful: SUCCESSFUL, failed: FAILED },
-      ...{ retried: READY, lost: LOST, handedBack, abandoned, delayed: delayed?.count ?? null, nextDueAt, exitCode },
-    }
-    if (cutOff > 0) {
-      const lost =
-        abandoned === 0 ? '' : `; ${abandoned} could not be, and will be taken over when their leases run out`
-      this.#output.note('warn', 'handed_back', { handedBack, abandoned }, `Handed back ${handedBack} task(s)${lost}`)
-    }
-    if (json) {
-      this.#output.record(exitCode === EXIT.ok ? 'info' : 'warn', 'summary', facts)
-    } else if (!quiet && !failure) {
-      const lines = [
-        ...(limited ? [`Reached max tasks limit (${maxTasks})`] : []),
-        ...(reason === 'idle' && !limited ? [`No tasks available${delayedInWords(delayed, nextDueAt)}`] : []),
-        `Processed ${processed} task(s)${FAILED + READY === 0 ? '' : `: ${SUCCESSFUL} successful, ${FAILED} failed, ${READY} to run again`}`,
-      ]
-      for (const line of lines) this.#output.text(line)
-    }
-    return exitCode
-  }
-}
-
-function dueAt(dueInMs: number | null): string | null {
-  return dueInMs === null ? null : new Date(systemClock.now() + dueInMs).toISOString()
-}
-
-function delayedInWords(delayed: Outcome['delayed'], nextDueAt: string | null): string {
-  if (!delayed || delayed.count === 0) return ''
-  return `; ${delayed.count} delayed${nextDueAt === null ? '' : `, the next is due at ${nextDueAt}`}`
 }

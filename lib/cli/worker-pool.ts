@@ -2,17 +2,17 @@
  * The worker threads of one command: starts them, hands out what --max-tasks allows, starts a thread anew that ended by itself,
  * and stops them within a deadline. Keeps who runs what; runs nothing and prints nothing itself.
  */
-import { Worker as NodeWorker } from 'node:worker_threads'
+import type { Worker as NodeWorker } from 'node:worker_threads'
 import { systemClock } from '../clock.ts'
 import type { Timer } from '../clock.ts'
 import { TaskImportError } from '../errors.ts'
 import { EXIT, failureOf, linesOf } from './failure.ts'
 import type { Failure } from './failure.ts'
 import type { LogLevel } from '../logger.ts'
+import { failureAtStart, handBackFromOutside, startThread } from './thread-start.ts'
 import type {
   DoneMessage,
   MainMessage,
-  Orders,
   Orphans,
   Place,
   ReadyMessage,
@@ -25,8 +25,8 @@ import type {
 const IMPORT_TIMEOUT_MS = 60_000
 /** What a thread may take to hand back and close, past the drain time; then it is ended from outside. */
 const GRACE_MS = 600
-/** What handing back from outside may take. */
-const HAND_BACK_MS = 1_200
+/** What ending a thread from outside may take: a native call cannot be interrupted. */
+const TERMINATE_MS = 300
 const FIRST_RESPAWN_MS = 250
 const LAST_RESPAWN_MS = 30_000
 /** A thread that lived for so long begins with the first delay again. */
@@ -225,8 +225,9 @@ export class WorkerPool {
         break
       case 'done':
         thread.state = 'done'
-        thread.running.clear()
         this.#handedBack += message.handedBack
+        if (message.reason === 'stopped') this.#abandoned += Math.max(0, thread.running.size - message.handedBack)
+        thread.running.clear()
         this.#reason = message.reason
         this.#delayed = message.delayed ?? this.#delayed
         break
@@ -299,7 +300,7 @@ export class WorkerPool {
     // `Infinity` is the grant of those that have no limit.
     if (thread.granted !== Infinity) this.#left += thread.granted
     if (thread.state === 'starting' && !this.#isReady && !this.#isStopping)
-      this.#failed(failureAtStart(thread, code), thread)
+      this.#failed(failureAtStart(thread.importing, thread.thrown, code), thread)
     else if (thread.state !== 'done' && !this.#isStopping) this.#respawn(thread, code)
     else if (thread.state !== 'done') this.#abandoned += thread.running.size
     this.#endIfOver()
@@ -339,54 +340,17 @@ export class WorkerPool {
       .filter(({ ids }) => ids.length > 0)
     // They are no loss any more that `#exited` has to count.
     for (const thread of blocked) thread.running.clear()
-    await Promise.all([...this.#threads].map(({ worker }) => worker.terminate()))
-    if (orphans.length === 0) return
+    const ended = Promise.all([...this.#threads].map(({ worker }) => worker.terminate()))
+    await Promise.race([ended, new Promise<void>((resolve) => systemClock.setTimeout(resolve, TERMINATE_MS))])
+    if (orphans.length > 0) await this.#handBack(orphans)
+    // One that is in a native call ends with it, and then without having run on.
+    this.#threads.clear()
+    this.#endIfOver()
+  }
+
+  async #handBack(orphans: readonly Orphans[]): Promise<void> {
     const count = await handBackFromOutside({ role: 'hand-back', place: this.#options.place, orphans })
     this.#handedBack += count
     this.#abandoned += orphans.reduce((total, { ids }) => total + ids.length, 0) - count
   }
-}
-
-/** In a thread of its own: this one has no backend, and never imports what the user wrote. */
-async function handBackFromOutside(orders: Extract<Orders, { orphans: readonly Orphans[] }>): Promise<number> {
-  const worker = startThread(orders)
-  return await new Promise<number>((resolve) => {
-    let count = 0
-    const timer = systemClock.setTimeout(() => void worker.terminate(), HAND_BACK_MS)
-    worker
-      .on('message', (message: ThreadMessage) => {
-        if (message.type === 'handed-back') count = message.count
-      })
-      // Whatever it was: what is not handed back is taken over when its lease runs out.
-      .on('error', () => {})
-      .on('exit', () => {
-        systemClock.clearTimeout(timer)
-        resolve(count)
-      })
-  })
-}
-
-function startThread(orders: Orders): NodeWorker {
-  // The same ending as this file: .js when compiled, .ts under a loader.
-  const file = new URL(`./worker-thread${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url)
-  const worker = new NodeWorker(file, { workerData: orders, stdout: true, stderr: true })
-  // Results alone stand on stdout: what the user's code prints goes beside them.
-  for (const stream of [worker.stdout, worker.stderr]) stream.on('data', (chunk: Buffer) => process.stderr.write(chunk))
-  return worker
-}
-
-/** A thread that ended before it was ready threw outside an import's own steps, or was ended by what it imported. */
-function failureAtStart({ importing, thrown }: Thread, code: number): Failure {
-  if (importing === undefined) {
-    const { message, ...rest } = failureOf(
-      thrown?.value ?? new Error(`a worker thread ended at its start, with code ${code}`),
-    )
-    return { ...rest, message: `a worker thread could not start: ${message}` }
-  }
-  const reason = thrown ? (linesOf(thrown.value)[0] ?? '') : `the end of its thread, with code ${code}`
-  const cure = thrown
-    ? 'an error that nothing caught, while it was imported'
-    : 'it called process.exit, or awaits at its top level what nothing settles'
-  const failure = failureOf(new TaskImportError(importing, reason, cure))
-  return { ...failure, details: thrown ? linesOf(thrown.value) : [] }
 }

@@ -177,7 +177,7 @@ export async function overviewModel(context: AdminContext): Promise<OverviewMode
   const { backend, base, view } = context
   const { storage } = backend
   const [catalog, seen, stats] = await Promise.all([storage.catalog(), storage.workers(), storage.stats(MINUTES)])
-  const queueNames = catalog.queueNames.slice(0, LISTED_QUEUES)
+  const queueNames = [...catalog.queueNames].sort().slice(0, LISTED_QUEUES)
   const [sums, depths, waits] = await Promise.all([readSums(context, catalog), storage.depth(queueNames), storage.longestWait(queueNames)])
   const workers = seen.map(factsOf)
   const live = workers.filter((worker) => worker.live)

@@ -2,11 +2,7 @@
  * Charts as SVG text, made on the server: sizes by attributes, colours by the classes of admin.css, no style and no script.
  * The only markup that templates print unescaped: every text that goes in is escaped here.
  */
-
-/** SVG or XML text, escaped. */
-export function escapeText(text: string): string {
-  return text.replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`)
-}
+import { escapeHtml } from './admin-escape.ts'
 
 const round = (value: number): number => Math.round(value * 10) / 10
 
@@ -20,11 +16,11 @@ interface Frame {
 }
 
 function svg({ id, title, description, width, height }: Frame, body: string): string {
-  const name = escapeText(id)
+  const name = escapeHtml(id)
   return (
     `<svg class="chart" role="img" aria-labelledby="${name}-title ${name}-desc" viewBox="0 0 ${width} ${height}" ` +
     `width="${width}" height="${height}" preserveAspectRatio="xMidYMid meet">` +
-    `<title id="${name}-title">${escapeText(title)}</title><desc id="${name}-desc">${escapeText(description)}</desc>` +
+    `<title id="${name}-title">${escapeHtml(title)}</title><desc id="${name}-desc">${escapeHtml(description)}</desc>` +
     `${body}</svg>`
   )
 }
@@ -33,7 +29,7 @@ const rect = (cls: string, x: number, y: number, width: number, height: number, 
   `<rect class="${cls}" x="${round(x)}" y="${round(y)}" width="${round(Math.max(0, width))}" height="${round(Math.max(0, height))}"${rest}/>`
 
 const label = (x: number, y: number, text: string, anchor = 'start', cls = 'chart-label'): string =>
-  `<text class="${cls}" x="${round(x)}" y="${round(y)}" text-anchor="${anchor}">${escapeText(text)}</text>`
+  `<text class="${cls}" x="${round(x)}" y="${round(y)}" text-anchor="${anchor}">${escapeHtml(text)}</text>`
 
 const line = (cls: string, x1: number, y1: number, x2: number, y2: number): string =>
   `<line class="${cls}" x1="${round(x1)}" y1="${round(y1)}" x2="${round(x2)}" y2="${round(y2)}"/>`
@@ -54,7 +50,7 @@ export interface Minute {
 
 /** Bars of what ended per minute, failures stacked on top; the last minute still runs and is drawn hollow. */
 export function throughputChart(id: string, minutes: readonly Minute[]): string {
-  const [width, height, left, top, bottom] = [640, 236, 44, 12, 28]
+  const [width, height, left, top, bottom] = [640, 268, 44, 12, 28]
   const most = niceTop(Math.max(0, ...minutes.map(({ successful, failed }) => successful + failed)))
   const plot = height - top - bottom
   const step = (width - left - 6) / Math.max(1, minutes.length)
@@ -193,7 +189,7 @@ export function timelineChart(id: string, spans: readonly Span[], from: number, 
     const wide = Math.max(4, x(span.to) - x(span.from))
     const left = Math.min(x(span.from), width - wide)
     const tall = span.kind === 'waiting' ? 12 : 28
-    const title = `<title>${escapeText(span.text)}</title>`
+    const title = `<title>${escapeHtml(span.text)}</title>`
     body += rect(`span-${span.kind}`, left, (height - tall) / 2, wide, tall).replace(/\/>$/, `>${title}</rect>`)
   }
   const description = `${spans.map(({ text }) => text).join('; ')}.`

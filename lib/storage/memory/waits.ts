@@ -31,6 +31,11 @@ export class Waits {
     this.#clock = clock
   }
 
+  /** How many wait, for whatever. */
+  get size(): number {
+    return [...this.#ends.values()].reduce((sum, { size }) => sum + size, this.#takes.size)
+  }
+
   /** Takes at once if it can, else waits until `take` begins something. A wait that its signal ends has taken nothing. */
   forEntry(request: BlockingTakeRequest, signal: AbortSignal, take: () => Taken): Promise<Taken> {
     if (signal.aborted) return Promise.resolve(NOTHING)

@@ -10,18 +10,35 @@ import type { ConnectionFactory, ConnectionRole, RedisConnection } from './redis
 /** What a server or a driver says while it cannot serve us, and what to do about it. Anything else is rethrown as it is. */
 const UNAVAILABLE: readonly (readonly [pattern: RegExp, cure: string])[] = [
   [/Command timed out/, 'the server is slow, frozen or cut off; the outcome of the call is unknown'],
-  [/max retries per request|Connection is closed|Stream isn't writeable|ECONN|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT|EHOSTUNREACH/, 'check that the server runs and can be reached'],
-  [/closed before it answered|Connection is in subscriber mode/, 'the connection ended; the outcome of the call is unknown'],
+  [
+    /max retries per request|Connection is closed|Stream isn't writeable|ECONN|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT|EHOSTUNREACH/,
+    'check that the server runs and can be reached',
+  ],
+  [
+    /closed before it answered|Connection is in subscriber mode/,
+    'the connection ended; the outcome of the call is unknown',
+  ],
   [/NOAUTH|WRONGPASS|NOPERM|invalid password|without any password/, "check the user's name, password and ACL"],
   [/READONLY|UNBLOCKED/, 'this server is a replica; give the address of the master'],
   [/LOADING|MASTERDOWN|BUSY /, 'the server is starting or busy; try again in a moment'],
   [/MISCONF/, 'the server cannot write its snapshot to disk; free some space'],
   [/NOREPLICAS/, 'too few replicas are in reach for min-replicas-to-write'],
-  [/CLUSTERDOWN|TRYAGAIN|ClusterAllFailedError|Failed to refresh slots|All nodes failed/, 'the cluster is not whole; try again in a moment'],
+  [
+    /CLUSTERDOWN|TRYAGAIN|ClusterAllFailedError|Failed to refresh slots|All nodes failed/,
+    'the cluster is not whole; try again in a moment',
+  ],
 ]
 
-/** The error of a driver as one of ours, where we know what it means. */
-export function storageError(error: unknown, action: string, address: string): unknown {
+/** What a driver says when it gave up on a server that it could not even reach. */
+const GAVE_UP = /max retries per request|Command timed out|Connection is closed/
+
+/**
+ * The error of a driver as one of ours, where we know what it means.
+ *
+ * @param outage why the connection is down, when it is: it says more than that the driver gave up.
+ */
+export function storageError(given: unknown, action: string, address: string, outage?: Error): unknown {
+  const error = outage && given instanceof Error && GAVE_UP.test(given.message) ? outage : given
   if (!(error instanceof Error)) return error
   const text = `${error.name}: ${error.message}`
   if (/\bOOM\b/.test(error.message)) return new StorageFullError(action, { cause: error })
@@ -36,7 +53,8 @@ export class Connection {
   readonly #logger: Logger
   #client: RedisConnection | undefined
   #closed = false
-  #down = false
+  /** Why there is no connection, since it was lost. */
+  #outage: Error | undefined
 
   constructor(factory: ConnectionFactory, role: ConnectionRole, logger: Logger) {
     this.#factory = factory
@@ -56,7 +74,7 @@ export class Connection {
       return await commands(client)
     } catch (error) {
       if (error instanceof Error && error.message.includes('Command timed out')) this.replace(client)
-      throw storageError(error, action, this.#factory.address)
+      throw storageError(error, action, this.#factory.address, this.#outage)
     }
   }
 
@@ -76,14 +94,15 @@ export class Connection {
     const client = this.#factory.open(this.#role)
     // Once a change of state, not once a retry: an outage of an hour is two lines.
     client.on('error', (error: Error) => {
-      if (this.#down || this.#closed) return
-      this.#down = true
+      const known = this.#outage !== undefined
+      this.#outage = error
+      if (known || this.#closed) return
       const facts = { role: this.#role, address: this.#factory.address, reason: redactUrl(error.message) }
       this.#logger.warn(facts, 'the connection to the storage is lost; it is tried again until it is back')
     })
     client.on('ready', () => {
-      if (!this.#down) return
-      this.#down = false
+      if (!this.#outage) return
+      this.#outage = undefined
       this.#logger.info({ role: this.#role, address: this.#factory.address }, 'the connection to the storage is back')
     })
     return client

@@ -335,14 +335,27 @@ export class RedisStorage implements Storage {
     items: readonly Settlement[],
     request: TakeRequest,
   ): Promise<{ words: readonly SettleWord[]; taken: Taken }> {
-    if (!this.#scriptedReads) return { words: await this.settle(items), taken: await this.take(request) }
-    const calls = [settleCall(items), this.#takeCall(request)]
-    const [settled, taken] = await this.#worker.send('settle and take', async (client) => {
-      const replies = await this.#scripts.runTogether(client, calls)
-      const failed = replies.find((reply) => reply.status === 'rejected')
-      if (failed) throw failed.reason as Error
-      return replies.map((reply) => (reply as PromiseFulfilledResult<unknown>).value)
+    const apart = async (): Promise<{ words: readonly SettleWord[]; taken: Taken }> => ({
+      words: await this.settle(items),
+      taken: await this.take(request),
     })
+    if (!this.#scriptedReads) return await apart()
+    const calls = [settleCall(items), this.#takeCall(request)]
+    let replies: readonly unknown[]
+    try {
+      replies = await this.#worker.send('settle and take', async (client) => {
+        const answers = await this.#scripts.runTogether(client, calls)
+        const failed = answers.find((answer) => answer.status === 'rejected')
+        if (failed) throw failed.reason as Error
+        return answers.map((answer) => (answer as PromiseFulfilledResult<unknown>).value)
+      })
+    } catch (error) {
+      // Sent again, the settle answers what it answered.
+      if (!refusesScriptedReads(error)) throw error
+      this.#scriptedReads = false
+      return await apart()
+    }
+    const [settled, taken] = replies
     const words = this.#words(items.length, settled) as SettleWord[]
     return { words, taken: await this.#noted(request, taken) }
   }

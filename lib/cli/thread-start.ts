@@ -1,0 +1,62 @@
+/**
+ * Starts threads from the main thread: those that work, and those that hand back what a blocked one had in hand. Where they are
+ * compiled to, what becomes of what they print, and why one ended that told nothing.
+ */
+import { Worker as NodeWorker } from 'node:worker_threads'
+import { systemClock } from '../clock.ts'
+import { TaskImportError } from '../errors.ts'
+import { failureOf, linesOf } from './failure.ts'
+import type { Failure } from './failure.ts'
+import type { Orders, Orphans, ThreadMessage } from './thread-messages.ts'
+
+/** What handing back from outside may take. */
+const HAND_BACK_MS = 1_200
+
+/** Hands back in a thread of its own: the main one has no backend, and never imports what the user wrote. @returns how many. */
+export async function handBackFromOutside(orders: Extract<Orders, { orphans: readonly Orphans[] }>): Promise<number> {
+  const worker = startThread(orders)
+  return await new Promise<number>((resolve) => {
+    let count = 0
+    const timer = systemClock.setTimeout(() => void worker.terminate(), HAND_BACK_MS)
+    worker
+      .on('message', (message: ThreadMessage) => {
+        if (message.type === 'handed-back') count = message.count
+      })
+      // Whatever it was: what is not handed back is taken over when its lease runs out.
+      .on('error', () => {})
+      .on('exit', () => {
+        systemClock.clearTimeout(timer)
+        resolve(count)
+      })
+  })
+}
+
+/** A thread with its orders. */
+export function startThread(orders: Orders): NodeWorker {
+  // The same ending as this file: .js when compiled, .ts under a loader.
+  const file = new URL(`./worker-thread${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url)
+  const worker = new NodeWorker(file, { workerData: orders, stdout: true, stderr: true })
+  // Results alone stand on stdout: what the user's code prints goes beside them.
+  for (const stream of [worker.stdout, worker.stderr]) stream.on('data', (chunk: Buffer) => process.stderr.write(chunk))
+  return worker
+}
+
+/** Why a thread ended before it was ready, without having said so: an error that nothing caught, or what it imported ended it. */
+export function failureAtStart(
+  importing: string | undefined,
+  thrown: { readonly value: unknown } | undefined,
+  code: number,
+): Failure {
+  if (importing === undefined) {
+    const { message, ...rest } = failureOf(
+      thrown?.value ?? new Error(`a worker thread ended at its start, with code ${code}`),
+    )
+    return { ...rest, message: `a worker thread could not start: ${message}` }
+  }
+  const reason = thrown ? (linesOf(thrown.value)[0] ?? '') : `the end of its thread, with code ${code}`
+  const cure = thrown
+    ? 'an error that nothing caught, while it was imported'
+    : 'it called process.exit, or awaits at its top level what nothing settles'
+  const failure = failureOf(new TaskImportError(importing, reason, cure))
+  return { ...failure, details: thrown ? linesOf(thrown.value) : [] }
+}
