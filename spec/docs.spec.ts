@@ -11,6 +11,7 @@ import ts from 'typescript'
 import { REDIS_BACKEND_OPTIONS } from '../lib/backends/redis-task-backend.ts'
 import { PURGE_FLAGS, RUN_FLAGS, type FlagTable } from '../lib/cli/flags.ts'
 import { EXECUTOR_OPTIONS, executor } from '../lib/executor.ts'
+import { API_ROUTES, type ApiRoute } from '../lib/http/routes.ts'
 import * as publicNames from '../lib/index.ts'
 import { NAME_PATTERN, type OptionTable, type Row } from '../lib/options.ts'
 import { RETRY_OPTIONS } from '../lib/retry-policy.ts'
@@ -109,6 +110,16 @@ function keyTable(kinds: Readonly<Record<string, KeyKind>>): string {
   return table(['key', 'type', 'members', 'score', 'lifetime'], rows)
 }
 
+function routeTable(routes: readonly ApiRoute[]): string {
+  const rows = routes.map(({ method, path, fields, action, summary }) => [
+    code(`${method.toUpperCase()} ${path}${path.endsWith('.json') ? '' : '/'}`),
+    Object.keys(fields).map(code).join(' '),
+    code(action),
+    summary,
+  ])
+  return table(['route', 'fields', 'action', 'what it does'], rows)
+}
+
 function moveTable(moves: Readonly<Record<string, readonly (readonly [string, string])[]>>): string {
   const rows = Object.entries(moves).flatMap(([script, pairs]) => pairs.map(([from, to]) => [script, from, to]))
   return table(['script', 'from', 'to'], rows)
@@ -123,6 +134,7 @@ const TABLES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'worker options': optionTable(WORKER_OPTIONS),
     'run-redis-tasks': flagTable(RUN_FLAGS),
     'purge-completed': flagTable(PURGE_FLAGS),
+    routes: routeTable(API_ROUTES),
   },
   'docs/redis-keys.md': { keys: keyTable(KEY_KINDS) },
   'docs/states.md': { moves: moveTable(MOVES) },
@@ -163,7 +175,7 @@ function blocksOf(page: string): Block[] {
 
 /** What the blocks of a page take as given: those of an app that is described around them. */
 const GIVEN = `
-import type { Express } from 'express'
+import type { Express, Request } from 'express'
 import type { MemoryTaskBackend, RedisTaskBackend, Task, TaskResult } from 'express-tasks-redis'
 declare global {
   const app: Express
@@ -171,6 +183,8 @@ declare global {
   const sendEmail: Task<[to: string, subject: string, body: string], string>
   const result: TaskResult<string>
   const id: string
+  const isSignedIn: (req: Request) => boolean
+  const isOperator: (req: Request) => boolean
 }
 `
 
@@ -232,13 +246,8 @@ function brokenLinks(page: string): string[] {
 
 // Codes
 
-/** Its pages come with its release. */
-const NOT_YET = 'lib/http/'
-
 function codesOfSource(): string[] {
-  const texts = filesBelow('lib', /\.ts$/)
-    .filter((path) => !path.startsWith(NOT_YET))
-    .map(read)
+  const texts = filesBelow('lib', /\.ts$/).map(read)
   const codes = texts.flatMap((text) => [
     ...text.matchAll(/'((?:ERR|WARN)_TASKS_[A-Z_]+)'|\b((?:ERR|WARN)_TASKS_[A-Z_]+):/g),
   ])

@@ -5,7 +5,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
-import { TaskError, TaskOptionError } from '../errors.ts'
+import { TaskError, TaskOptionError, verbatim } from '../errors.ts'
 
 export const ACTIONS = ['view', 'run', 'execute', 'retry', 'delete', 'purge', 'enqueue'] as const
 
@@ -98,14 +98,15 @@ function hostOf(origin: string): string | undefined {
   }
 }
 
-const SHORT_SECRET = 16
+/** What travels in a header whole, and is not guessed. */
+const SECRET = /^[\x21-\x2b\x2d-\x7e]{16,4096}$/
 
 /**
  * An `authorize` that admits whoever sends `Authorization: Bearer <secret>`. Compares in constant time.
  *
  * @param secrets one, or several while they are rotated.
  * @param options.actions what the token may do; everything when left out.
- * @throws TaskOptionError a secret is empty or shorter than 16 characters.
+ * @throws TaskOptionError a secret is shorter than 16 characters, or holds a space or a comma.
  */
 export function bearerToken(
   secrets: string | readonly string[],
@@ -114,18 +115,10 @@ export function bearerToken(
   const digest = (text: string): Buffer => createHash('sha256').update(text).digest()
   const list = typeof secrets === 'string' ? [secrets] : secrets
   const { actions = ACTIONS } = options
-  if (
-    !Array.isArray(list) ||
-    list.length === 0 ||
-    list.some((secret) => typeof secret !== 'string' || secret.length < SHORT_SECRET)
-  ) {
+  if (!Array.isArray(list) || list.length === 0 || !list.every((secret) => SECRET.test(secret))) {
     const cure = 'make one with: node -p "crypto.randomBytes(32).toString(\'base64url\')"'
-    throw new TaskOptionError(
-      'secret',
-      `a text of at least ${SHORT_SECRET} characters`,
-      'a value that is not shown',
-      cure,
-    )
+    const shape = 'a text of at least 16 characters without spaces or commas'
+    throw new TaskOptionError('secret', shape, verbatim('a value that is not shown'), cure)
   }
   const known = list.map(digest)
   return (req, action) => {

@@ -256,7 +256,7 @@ describe('access', () => {
     })
 
     it('refuses empty and short secrets when it is made, and does not show them', () => {
-      for (const wrong of ['', 'short', [], [''], undefined]) {
+      for (const wrong of ['', 'short', 'long enough, but with spaces', [], [''], undefined]) {
         expect(() => bearerToken(wrong as string))
           .to.throw(TaskOptionError)
           .with.property('message')
