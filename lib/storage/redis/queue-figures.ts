@@ -103,7 +103,11 @@ export async function longestWaits(
   })
 }
 
-export async function readStats(client: RedisConnection, keys: Keys, minutes: number): Promise<readonly MinuteOfStats[]> {
+export async function readStats(
+  client: RedisConnection,
+  keys: Keys,
+  minutes: number,
+): Promise<readonly MinuteOfStats[]> {
   const running = Math.floor((await nowOf(client)) / MINUTE_MS)
   const first = running - minutes + 1
   const hashes = await run(client, (pipeline) => {

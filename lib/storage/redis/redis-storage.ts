@@ -569,7 +569,10 @@ export class RedisStorage implements Storage {
         return entriesOf(await read('GROUP', this.#group, consumer, 'COUNT', String(count), 'STREAMS', stream, from))
       } catch (error) {
         if (isNoGroup(error)) return []
-        throw error
+        // One broken stream must not hide what waits in the others.
+        if (!isWrongType(error)) throw error
+        this.#noteIndexError(`${error.message} ${stream}`)
+        return []
       }
     })
   }
@@ -610,8 +613,9 @@ export class RedisStorage implements Storage {
           )),
         )
       } catch (error) {
-        if (!isNoGroup(error)) throw error
-        noGroup = true
+        if (isWrongType(error)) this.#noteIndexError(`${error.message} ${stream}`)
+        else if (isNoGroup(error)) noGroup = true
+        else throw error
       }
     }
     if (noGroup) await this.#ensureQueues(request.queueNames)
@@ -633,6 +637,10 @@ function settleCall(items: readonly Settlement[]): ScriptCall {
 
 function isNoGroup(error: unknown): boolean {
   return error instanceof Error && error.message.includes('NOGROUP')
+}
+
+function isWrongType(error: unknown): error is Error {
+  return error instanceof Error && error.message.includes('WRONGTYPE')
 }
 
 function refusesScriptedReads(error: unknown): boolean {
