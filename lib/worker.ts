@@ -97,6 +97,8 @@ interface InHand {
   /** The monotonic time before the request that granted its lease was sent. */
   sentAtMs: number
   startedMs: number
+  /** Its function was called. */
+  started: boolean
   handedBack: boolean
   /** Its settle is sent: that answer is the verdict, and a lost lease means nothing any more. */
   closing: boolean
@@ -109,6 +111,7 @@ interface Ended {
 
 /** What one call carries at most. */
 const SETTLE_BATCH = 100
+const SETTLE_LENGTH = 2_000_000
 const TAKE_BATCH = 100
 const LEASE_BATCH = 100
 const FIRST_BACKOFF_MS = 250
@@ -129,10 +132,8 @@ export class Worker extends EventEmitter<WorkerEvents> {
   readonly #startedAt = systemClock.now()
   /** Attempts that ended and wait for the next settle. */
   #ended: Ended[] = []
-  /** Begun by a reclaim with crashes at the limit: each runs alone, after everything else has ended. */
-  #suspects: InHand[] = []
-  /** The suspect that runs: until it has ended nothing else begins. */
-  #alone: InHand | undefined
+  /** Its crashes are at the limit: it runs alone, after everything else has ended, and until then nothing else begins. */
+  #suspect: InHand | undefined
   #queueNames: readonly string[] = []
   #begun = 0
   #settled = 0
@@ -282,10 +283,10 @@ export class Worker extends EventEmitter<WorkerEvents> {
 
   /** One turn. False when there was nothing to do. */
   async #turn(): Promise<boolean> {
-    if (this.#suspects.length > 0 || this.#alone) return await this.#turnOfSuspects()
+    if (this.#suspect) return await this.#turnOfSuspect(this.#suspect)
     if (this.#mustRecover && this.#free() > 0) await this.#recover(this.#free())
     if (this.#reclaimDue && this.#free() > 0) await this.#reclaim(this.#free())
-    const ended = this.#ended.splice(0, SETTLE_BATCH)
+    const ended = this.#takeEnded()
     // Slots that this settle frees are taken again in the same write, unless one of those two waits for a slot: under a
     // backlog none would ever be left for it.
     const count = this.#mustRecover || this.#reclaimDue ? 0 : Math.min(this.#free(ended.length), TAKE_BATCH)
@@ -312,7 +313,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
   }
 
   #finished(): boolean {
-    if (this.#inHand.size > 0 || this.#ended.length > 0 || this.#suspects.length > 0) return false
+    if (this.#inHand.size > 0 || this.#ended.length > 0) return false
     if (this.#state !== 'running') return true
     if (this.#left() <= 0) return true
     if (!this.#dry) return false
@@ -337,6 +338,16 @@ export class Worker extends EventEmitter<WorkerEvents> {
       this.#ended.unshift(...ended)
       throw error
     }
+  }
+
+  /** What ended first, as much as one settle carries: a hundred large results would not be answered in time, ever. */
+  #takeEnded(): Ended[] {
+    let length = 0
+    const tooMany = this.#ended.findIndex(({ settlement: { payload } }, index) => {
+      length += payload.length
+      return index === SETTLE_BATCH || (index > 0 && length > SETTLE_LENGTH)
+    })
+    return this.#ended.splice(0, tooMany === -1 ? this.#ended.length : tooMany)
   }
 
   async #settle(ended: Ended[]): Promise<void> {
@@ -426,7 +437,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
       if (task) {
         const attempt = new Attempt(this.backend, delivery, task, systemClock)
         const startedMs = systemClock.monotonicMs()
-        const hand = { delivery, attempt, sentAtMs, startedMs, handedBack: false, closing: false }
+        const hand = { delivery, attempt, sentAtMs, startedMs, started: false, handedBack: false, closing: false }
         this.#inHand.set(lease.id, hand)
         hands.push(hand)
       } else {
@@ -445,15 +456,24 @@ export class Worker extends EventEmitter<WorkerEvents> {
   #startAll(hands: readonly InHand[]): void {
     if (hands.length === 0) return
     const isSuspect = ({ delivery }: InHand): boolean => delivery.record.crashes >= this.#queue.maxCrashes
-    // All leases are in good hands before the first function is called: it may block this loop.
-    this.#leases.hold(
-      hands.map((hand) => this.#heldLease(hand, isSuspect(hand) ? undefined : hand.attempt.task.timeoutMs)),
-    )
-    for (const hand of hands) {
-      if (isSuspect(hand)) this.#suspects.push(hand)
-      else this.#startOne(hand)
+    const suspects = hands.filter(isSuspect)
+    const innocent = hands.filter((hand) => !suspects.includes(hand))
+    const chosen = this.#suspect ? undefined : suspects[0]
+    // One at a time: a second that waits here would die with the first, and that would be its last time.
+    const others = suspects.filter((hand) => hand !== chosen)
+    if (others.length > 0) {
+      this.#begun -= others.length
+      this.#inBackground(this.#handBack(others))
     }
-    if (this.#suspects.length > 0) this.#reader?.abort.abort()
+    // All leases are in good hands before the first function is called: it may block this loop.
+    this.#leases.hold(innocent.map((hand) => this.#heldLease(hand, hand.attempt.task.timeoutMs)))
+    if (chosen) {
+      this.#suspect = chosen
+      this.#leases.hold([this.#heldLease(chosen, undefined)])
+      this.#reader?.abort.abort()
+      this.#wakeUp()
+    }
+    for (const hand of innocent) this.#startOne(hand)
   }
 
   /** Their answer came late (the read waited, or this loop was blocked): somebody else may have them by now. */
@@ -492,6 +512,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
 
   #startOne(hand: InHand): void {
     const { delivery, attempt } = hand
+    hand.started = true
     hand.startedMs = systemClock.monotonicMs()
     if (this.backend.hasListeners('taskStarted')) this.backend.emit('taskStarted', this.backend.result(delivery.record))
     void attempt.run().then((ending) => {
@@ -512,9 +533,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
     this.#logger.warn({ code: reason.code, id, name }, 'the lease of a running task is lost; its signal is aborted')
     hand.attempt.lose(reason)
     // One that waits to run alone has nothing to finish.
-    if (!this.#suspects.includes(hand)) return
-    this.#suspects = this.#suspects.filter((suspect) => suspect !== hand)
-    this.#inBackground(this.#handBack([hand]))
+    if (hand === this.#suspect && !hand.started) this.#inBackground(this.#handBack([hand]))
   }
 
   /** Its token is no longer on the record: nothing was written. */
@@ -528,7 +547,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
     for (const hand of hands) {
       const { id } = hand.delivery.lease
       if (this.#inHand.get(id) === hand) this.#inHand.delete(id)
-      if (this.#alone === hand) this.#alone = undefined
+      if (this.#suspect === hand) this.#suspect = undefined
     }
   }
 
@@ -567,17 +586,13 @@ export class Worker extends EventEmitter<WorkerEvents> {
     this.#release(hands)
   }
 
-  async #turnOfSuspects(): Promise<boolean> {
-    const ended = this.#ended.splice(0, SETTLE_BATCH)
+  async #turnOfSuspect(suspect: InHand): Promise<boolean> {
+    const ended = this.#takeEnded()
     if (ended.length > 0) {
       await this.#settle(ended)
       return true
     }
-    const [suspect] = this.#suspects
-    // Those that wait are in hand too; one that runs makes it one more than wait.
-    if (!suspect || this.#inHand.size > this.#suspects.length) return false
-    this.#suspects.shift()
-    this.#alone = suspect
+    if (suspect.started || suspect.handedBack || this.#inHand.size > 1) return false
     const { timeoutMs } = suspect.attempt.task
     // Its own limit counts from here on, not from when it began to wait.
     if (timeoutMs !== undefined) this.#leases.hold([this.#heldLease(suspect, timeoutMs)])
@@ -768,9 +783,8 @@ export class Worker extends EventEmitter<WorkerEvents> {
   async #stop(): Promise<number> {
     this.#state = 'draining'
     await this.#starting?.catch(() => undefined)
-    // Those that were not started yet have nothing to finish.
-    const waiting = this.#suspects.splice(0)
-    if (waiting.length > 0) this.#inBackground(this.#handBack(waiting))
+    // One that was not started yet has nothing to finish.
+    if (this.#suspect?.started === false) this.#inBackground(this.#handBack([this.#suspect]))
     const reader = this.#reader
     reader?.abort.abort()
     this.#wakeUp()

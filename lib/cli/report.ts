@@ -9,7 +9,8 @@ import { coloured, duration, short } from './output.ts'
 import type { Output } from './output.ts'
 import { packageVersion } from './process.ts'
 import type { ReadyMessage, SettledItem } from './thread-messages.ts'
-import type { DeadThread, Outcome, PoolListener, RunningTask } from './worker-pool.ts'
+import type { RunningTask } from './thread-handle.ts'
+import type { DeadThread, Outcome, PoolListener } from './worker-pool.ts'
 
 /** What a line shows of a task's error. */
 const ERROR_LENGTH = 300
@@ -74,10 +75,11 @@ export class Report implements PoolListener {
       )
   }
 
-  died({ index, exitCode, details, ran, respawnMs }: DeadThread): void {
+  died({ index, exitCode, wasBlocked, details, ran, respawnMs }: DeadThread): void {
     const facts = { code: 'WARN_TASKS_THREAD_ENDED', thread: index + 1, exitCode, details, running: listed(ran) }
+    const what = wasBlocked ? 'a task blocked its thread past its time limit' : 'a worker thread ended by itself'
     const next = respawnMs === null ? '' : `; a new one starts in ${duration(respawnMs)}`
-    this.#output.log('error', facts, `a worker thread ended by itself${next}`)
+    this.#output.log('error', facts, what + next)
   }
 
   /** The last lines. @returns the exit code. */

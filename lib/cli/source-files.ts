@@ -92,9 +92,9 @@ function walk(folder: string, [segment = '', ...rest]: readonly string[]): strin
     return [...walk(folder, rest.length > 0 ? rest : ['*']), ...deeper]
   }
   const like = patternOf(segment)
-  const matching = entries
-    .map(({ name }) => name)
-    .filter((name) => like.test(name) && !(/^\.|^node_modules$/.test(name) && hasMagic(segment)))
+  const isOut = (name: string): boolean =>
+    hasMagic(segment) && (name === 'node_modules' || (name.startsWith('.') && !segment.startsWith('.')))
+  const matching = entries.map(({ name }) => name).filter((name) => like.test(name) && !isOut(name))
   if (rest.length > 0) return matching.flatMap((name) => walk(join(folder, name), rest))
   return matching
     .map((name) => join(folder, name))

@@ -32,7 +32,7 @@ export type Orders =
       readonly granted: number | null
     }
   | {
-      /** Hands back what a thread had in hand that could not do so any more. */
+      /** Settles and hands back what a thread had in hand that could not do so any more. */
       readonly role: 'hand-back'
       readonly place: Place
       readonly orphans: readonly Orphans[]
@@ -42,6 +42,8 @@ export type Orders =
 export interface Orphans {
   readonly workerId: string
   readonly ids: readonly string[]
+  /** Those of them that ran past their own time limit. */
+  readonly overdue: readonly string[]
 }
 
 export interface ReadyMessage {
@@ -63,6 +65,8 @@ export interface StartedMessage {
   readonly type: 'started'
   readonly id: string
   readonly name: string
+  /** The limit of this attempt; null = none. */
+  readonly timeoutMs: number | null
 }
 
 export interface SettledItem {
@@ -85,6 +89,13 @@ export interface DoneMessage {
   readonly delayed: { readonly count: number; readonly dueInMs: number | null } | null
 }
 
+export interface HandedBackMessage {
+  readonly type: 'handed-back'
+  readonly count: number
+  /** The overdue ones, as they were settled. */
+  readonly settled: readonly SettledItem[]
+}
+
 /** From a thread to the main thread. */
 export type ThreadMessage =
   | { readonly type: 'importing'; readonly file: string }
@@ -103,10 +114,13 @@ export type ThreadMessage =
   /** Everything granted was begun and has ended. */
   | { readonly type: 'more' }
   | DoneMessage
-  | { readonly type: 'handed-back'; readonly count: number }
+  /** It heard a ping: its event loop turns. */
+  | { readonly type: 'pong' }
+  | HandedBackMessage
 
 /** From the main thread to a worker thread. */
 export type MainMessage =
   | { readonly type: 'stop'; readonly drainTimeoutSeconds: number }
   /** 0: there is nothing left to grant. */
   | { readonly type: 'grant'; readonly maxTasks: number }
+  | { readonly type: 'ping' }

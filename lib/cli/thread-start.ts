@@ -7,26 +7,26 @@ import { systemClock } from '../clock.ts'
 import { TaskImportError } from '../errors.ts'
 import { failureOf, linesOf } from './failure.ts'
 import type { Failure } from './failure.ts'
-import type { Orders, Orphans, ThreadMessage } from './thread-messages.ts'
+import type { HandedBackMessage, Orders, Orphans, Place, ThreadMessage } from './thread-messages.ts'
 
 /** What handing back from outside may take. */
 const HAND_BACK_MS = 1_200
 
-/** Hands back in a thread of its own: the main one has no backend, and never imports what the user wrote. @returns how many. */
-export async function handBackFromOutside(orders: Extract<Orders, { orphans: readonly Orphans[] }>): Promise<number> {
-  const worker = startThread(orders)
-  return await new Promise<number>((resolve) => {
-    let count = 0
+/** Hands back in a thread of its own: the main one has no backend, and never imports what the user wrote. */
+export async function handBackFromOutside(place: Place, orphans: readonly Orphans[]): Promise<HandedBackMessage> {
+  const worker = startThread({ role: 'hand-back', place, orphans })
+  return await new Promise((resolve) => {
+    let answer: HandedBackMessage = { type: 'handed-back', count: 0, settled: [] }
     const timer = systemClock.setTimeout(() => void worker.terminate(), HAND_BACK_MS)
     worker
       .on('message', (message: ThreadMessage) => {
-        if (message.type === 'handed-back') count = message.count
+        if (message.type === 'handed-back') answer = message
       })
       // Whatever it was: what is not handed back is taken over when its lease runs out.
       .on('error', () => {})
       .on('exit', () => {
         systemClock.clearTimeout(timer)
-        resolve(count)
+        resolve(answer)
       })
   })
 }

@@ -26,7 +26,14 @@ export interface ConfirmModel extends FrameModel {
   readonly consequence: string
   readonly filter: string | null
   readonly eligible: number
-  readonly samples: readonly { id: string; name: string; status: StatusModel; enqueued: ShownTime; excerpt: string; queueName: string }[]
+  readonly samples: readonly {
+    id: string
+    name: string
+    status: StatusModel
+    enqueued: ShownTime
+    excerpt: string
+    queueName: string
+  }[]
   readonly leftAlone: readonly string[]
   readonly button: string
   readonly action: string
@@ -42,7 +49,8 @@ const WORDS: Readonly<Record<Verb, { ask: string; button: string; past: string; 
     ask: 'Run',
     button: 'Run now',
     past: 'run',
-    consequence: 'They run in this process, one after the other, for ten seconds at most. What is not reached by then stays in its queue for the workers.',
+    consequence:
+      'They run in this process, one after the other, for ten seconds at most. What is not reached by then stays in its queue for the workers.',
   },
   retry: {
     ask: 'Retry',
@@ -77,10 +85,20 @@ const STATUS_WORDS: Readonly<Record<string, string>> = { ABSENT: 'not there', UN
 function chosen(context: AdminContext, form: Form): readonly string[] | null {
   if (form.scope === 'ticked') {
     if (form.ids.length > 0) return form.ids
-    throw new TaskOptionError('/id', 'at least one ticked row', verbatim('none'), 'go back and tick rows, or choose all that match')
+    throw new TaskOptionError(
+      '/id',
+      'at least one ticked row',
+      verbatim('none'),
+      'go back and tick rows, or choose all that match',
+    )
   }
   if (context.redactor.active && context.view.text !== '') {
-    throw new TaskOptionError('/scope', 'ticked', 'all', 'a text search over redacted values cannot be acted on as a whole: tick rows')
+    throw new TaskOptionError(
+      '/scope',
+      'ticked',
+      'all',
+      'a text search over redacted values cannot be acted on as a whole: tick rows',
+    )
   }
   return null
 }
@@ -97,7 +115,7 @@ export async function confirmPage(context: AdminContext, res: Response, verb: Ve
   const cutoff = shown.target.scope === 'all' ? String(shown.target.cutoff) : ''
   const single = form.single && ids?.length === 1
   const model: ConfirmModel = {
-    ...frame(context, { title: `${words.ask} ${many}?`, section: 'tasks', live: false }),
+    ...frame(context, { title: `${words.ask} ${many}?`, section: 'tasks', live: false, notice: null }),
     verb,
     heading: shown.eligible === 0 ? `Nothing to ${verb}` : `${words.ask} ${many}?`,
     what: ids ? `${counted(ids.length, 'record')} chosen` : 'All that match',
@@ -121,7 +139,9 @@ export async function confirmPage(context: AdminContext, res: Response, verb: Ve
     ids: ids ?? [],
     single,
     cutoff,
-    back: single ? `${base}/tasks/${encodeURIComponent(ids[0] ?? '')}${queryText(context.view)}` : `${base}/tasks${queryText(context.view)}`,
+    back: single
+      ? `${base}/tasks/${encodeURIComponent(ids[0] ?? '')}${queryText(context.view)}`
+      : `${base}/tasks${queryText(context.view)}`,
   }
   res.type('html').send(render('layout', { ...model, view: 'confirm' }))
 }
@@ -130,7 +150,10 @@ function targetOf(context: AdminContext, form: Form): Target {
   const ids = chosen(context, form)
   if (ids) return { scope: 'ticked', ids }
   if (form.cutoff === null) {
-    throw new HttpError('ERR_TASKS_BODY', 'expected the form of a confirm page, got: one without the moment of its preview')
+    throw new HttpError(
+      'ERR_TASKS_BODY',
+      'expected the form of a confirm page, got: one without the moment of its preview',
+    )
   }
   return { scope: 'all', filter: filterOf(context.view, context.nowMs), cutoff: form.cutoff }
 }
@@ -152,7 +175,8 @@ export async function actPage(context: AdminContext, res: Response, verb: Verb):
   res.once('close', () => left.abort())
   const outcome = await perform(verb, backend, target, { signal: left.signal })
   const { lastStatus: _lastStatus, ...tally } = outcome
-  const facts = target.scope === 'ticked' ? { ids: target.ids.slice(0, 20) } : { filter: filterWords(view), cutoff: target.cutoff }
+  const facts =
+    target.scope === 'ticked' ? { ids: target.ids.slice(0, 20) } : { filter: filterWords(view), cutoff: target.cutoff }
   backend.logger.info({ verb, backend: backend.alias, scope: target.scope, ...facts, ...tally }, 'an admin action')
   if (res.destroyed) return
   const [single] = form.ids
@@ -202,8 +226,12 @@ export async function donePage(context: AdminContext, res: Response, verb: Verb)
   const [done, failed, skipped, unknown] = [number('done'), number('failed'), number('skipped'), number('unknown')]
   const lines = [
     ...(failed > 0 ? [`${counted(failed, 'record')} ran and failed again or wait for another attempt.`] : []),
-    ...(skipped > 0 ? [`${counted(skipped, 'record was', 'records were')} skipped: gone, or in another state since you chose.`] : []),
-    ...(unknown > 0 ? [`${counted(unknown, 'record was', 'records were')} left to the workers: this process does not know the task.`] : []),
+    ...(skipped > 0
+      ? [`${counted(skipped, 'record was', 'records were')} skipped: gone, or in another state since you chose.`]
+      : []),
+    ...(unknown > 0
+      ? [`${counted(unknown, 'record was', 'records were')} left to the workers: this process does not know the task.`]
+      : []),
   ]
   const total = done + rest.count
   const leftText =
@@ -213,7 +241,7 @@ export async function donePage(context: AdminContext, res: Response, verb: Verb)
         ? `${rest.exact ? '' : 'At least '}${counted(rest.count, 'record is', 'records are')} left to the workers.`
         : `${count(done)} of ${rest.exact ? '' : 'at least '}${count(total)} ${words.past}; the time of one request was over.`
   const model: DoneModel = {
-    ...frame(context, { title: `${count(done)} ${words.past}`, section: 'tasks', live: false }),
+    ...frame(context, { title: `${count(done)} ${words.past}`, section: 'tasks', live: false, notice: null }),
     verb,
     heading: `${counted(done, 'record')} ${words.past}`,
     lines,

@@ -116,7 +116,9 @@ export async function preview(verb: Verb, context: AdminContext, ids: readonly s
   const { backend, view, nowMs } = context
   if (ids) return await previewTicked(verb, ids, backend)
   const filter = filterOf(view, nowMs)
-  const [newest] = (await backend.records.filter(filter.enqueuedAfter ? { enqueuedAfter: filter.enqueuedAfter } : {}).page({ size: 1 })).records
+  const [newest] = (
+    await backend.records.filter(filter.enqueuedAfter ? { enqueuedAfter: filter.enqueuedAfter } : {}).page({ size: 1 })
+  ).records
   const cutoff = (newest?.stored.enqueuedAt ?? 0) + 1
   const bounded = upTo(filter, cutoff)
   const eligible = among(verb, bounded)
@@ -125,7 +127,9 @@ export async function preview(verb: Verb, context: AdminContext, ids: readonly s
     eligible ? backend.records.filter(eligible).page({ size: SAMPLES }) : { records: [] },
     looksAtRecords(view) ? null : backend.records.filter(bounded).countBy('status'),
   ])
-  const leftAlone: Preview['leftAlone'][number][] = TASK_STATUSES.filter((status) => !ELIGIBLE[verb].includes(status)).flatMap((status) => {
+  const leftAlone: Preview['leftAlone'][number][] = TASK_STATUSES.filter(
+    (status) => !ELIGIBLE[verb].includes(status),
+  ).flatMap((status) => {
     const left = byStatus?.[status] ?? 0
     return left > 0 ? [{ status, count: left }] : []
   })
@@ -245,6 +249,10 @@ export async function perform(
 }
 
 /** How many of a target are still to be acted on. */
-export async function remaining(verb: Verb, backend: TaskBackend, target: Target & { scope: 'all' }): Promise<{ count: number; exact: boolean }> {
+export async function remaining(
+  verb: Verb,
+  backend: TaskBackend,
+  target: Target & { scope: 'all' },
+): Promise<{ count: number; exact: boolean }> {
   return await countOf(backend, among(verb, upTo(target.filter, target.cutoff)))
 }

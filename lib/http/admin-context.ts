@@ -52,7 +52,7 @@ export function baseOf(req: Pick<Request, 'baseUrl'>): string {
 function storageBackends(own: TaskBackend): readonly TaskBackend[] {
   const stores = (backend: TaskBackend): boolean => {
     try {
-      return backend.storage !== undefined
+      return Boolean(backend.storage)
     } catch {
       return false
     }
@@ -119,7 +119,10 @@ const EMPTY_VIEW = viewOf(new URLSearchParams())
 
 /** The frame of a page that could not be made: it must not need what failed. */
 export function bareFrame(req: Request, settings: AdminSettings, title: string): FrameModel {
-  return frame({ base: baseOf(req), view: EMPTY_VIEW, settings, nowMs: systemClock.now() }, { title, section: '', live: false })
+  return frame(
+    { base: baseOf(req), view: EMPTY_VIEW, settings, nowMs: systemClock.now() },
+    { title, section: '', live: false, notice: null },
+  )
 }
 
 export interface FrameChoice {
@@ -127,12 +130,12 @@ export interface FrameChoice {
   readonly section: Section
   /** Whether the page may follow what happens. */
   readonly live: boolean
-  readonly notice?: FrameModel['notice']
+  readonly notice: FrameModel['notice']
 }
 
 export function frame(
   context: Pick<AdminContext, 'base' | 'view' | 'settings' | 'nowMs'>,
-  { title, section, live, notice = null }: FrameChoice,
+  { title, section, live, notice }: FrameChoice,
 ): FrameModel {
   const { base, view, settings, nowMs } = context
   const bare = queryText(bareView(view))

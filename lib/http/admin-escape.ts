@@ -20,7 +20,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
 }
 
 /** Text of HTML or of a double-quoted attribute. Nothing at all is empty; control characters that HTML forbids are shown. */
-export function escapeHtml(value: unknown): string {
+export function escapeHtml(value: string | number | null | undefined): string {
   if (value === undefined || value === null) return ''
   return (
     String(value)

@@ -29,7 +29,8 @@ function fieldsOf(req: Request): URLSearchParams {
   const fields = new URLSearchParams()
   if (typeof body !== 'object' || body === null) return fields
   for (const [name, value] of Object.entries(body)) {
-    const values: readonly unknown[] = typeof value === 'object' && value !== null ? Object.values(value) : [value]
+    const values: readonly unknown[] =
+      typeof value === 'object' && value !== null ? Object.values(value as object) : [value]
     for (const each of values) if (typeof each === 'string') fields.append(name, each)
   }
   return fields
@@ -51,7 +52,8 @@ export interface Form {
 export function formOf(req: Request): Form {
   const fields = fieldsOf(req)
   const given = fields.getAll('id')
-  if (given.length > MOST_IDS) throw new TaskOptionError('/id', `at most ${MOST_IDS} ids`, given.length, 'tick fewer rows')
+  if (given.length > MOST_IDS)
+    throw new TaskOptionError('/id', `at most ${MOST_IDS} ids`, given.length, 'tick fewer rows')
   const ids = given.map((id) => {
     const normal = normalizeRecordId(id)
     if (normal !== undefined) return normal
@@ -59,7 +61,13 @@ export function formOf(req: Request): Form {
   })
   const scope = fields.get('scope') === 'all' ? 'all' : 'ticked'
   const cutoff = wholeOf(fields.get('cutoff'))
-  return { scope, ids: [...new Set(ids)], single: fields.get('single') === '1', cutoff, done: wholeOf(fields.get('done')) ?? 0 }
+  return {
+    scope,
+    ids: [...new Set(ids)],
+    single: fields.get('single') === '1',
+    cutoff,
+    done: wholeOf(fields.get('done')) ?? 0,
+  }
 }
 
 /** A count or a time out of a form or a URL; null for anything else. */

@@ -82,7 +82,10 @@ export function share(part: number, whole: number): string {
 
 /** The first `length` characters on one line; never half of a surrogate pair. */
 export function excerpt(text: string, length: number): string {
-  const line = text.slice(0, length * 4 + 4).replace(/\s+/g, ' ').trim()
+  const line = text
+    .slice(0, length * 4 + 4)
+    .replace(/\s+/g, ' ')
+    .trim()
   if (line.length <= length) return line
   const cut = line.slice(0, length)
   return `${/[\uD800-\uDBFF]$/.test(cut) ? cut.slice(0, -1) : cut}…`

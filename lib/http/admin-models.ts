@@ -105,7 +105,12 @@ export interface AttemptModel {
   readonly started: ShownTime | null
   readonly ended: ShownTime | null
   readonly took: string
-  readonly error: { readonly name: string; readonly message: string; readonly stack: readonly StackLine[]; readonly cut: boolean } | null
+  readonly error: {
+    readonly name: string
+    readonly message: string
+    readonly stack: readonly StackLine[]
+    readonly cut: boolean
+  } | null
 }
 
 const FOREIGN_FRAME = /^\s+at .*(\(|\s)(node:|.*[/\\]node_modules[/\\])/
@@ -127,9 +132,27 @@ function attemptsOf(record: StoredRecord, errors: readonly TaskAttemptError[], n
     const start = number === 1 ? startedAt : isLast ? lastAttemptedAt : null
     const over = isLast && status !== 'RUNNING' ? finishedAt : null
     const end = error?.at?.getTime() ?? over
-    const outcome = error ? 'bad' : isLast && status === 'RUNNING' ? 'running' : isLast && status === 'SUCCESSFUL' ? 'good' : 'lost'
-    const words = { bad: 'failed', running: 'running', good: 'succeeded', lost: 'ended without an outcome: its lease ran out' } as const
-    const took = start === null ? '–' : outcome === 'running' ? duration(nowMs - start) : end === null ? '–' : duration(end - start)
+    const outcome = error
+      ? 'bad'
+      : isLast && status === 'RUNNING'
+        ? 'running'
+        : isLast && status === 'SUCCESSFUL'
+          ? 'good'
+          : 'lost'
+    const words = {
+      bad: 'failed',
+      running: 'running',
+      good: 'succeeded',
+      lost: 'ended without an outcome: its lease ran out',
+    } as const
+    const took =
+      start === null
+        ? '–'
+        : outcome === 'running'
+          ? duration(nowMs - start)
+          : end === null
+            ? '–'
+            : duration(end - start)
     shown.push({
       number,
       worker: workerIds[number - 1] ?? '',
@@ -163,7 +186,12 @@ function timelineOf(record: StoredRecord, errors: readonly TaskAttemptError[], n
     const start = attempt === 1 ? at : attempt === attempts ? Math.max(at, lastAttemptedAt ?? at) : null
     if (start !== null) {
       wait(at, start)
-      spans.push({ kind: 'bad', from: start, to: failedAt, text: `attempt ${attempt} ran ${duration(failedAt - start)} and failed` })
+      spans.push({
+        kind: 'bad',
+        from: start,
+        to: failedAt,
+        text: `attempt ${attempt} ran ${duration(failedAt - start)} and failed`,
+      })
     } else {
       spans.push({ kind: 'bad', from: failedAt, to: failedAt, text: `attempt ${attempt} failed` })
     }
@@ -174,18 +202,29 @@ function timelineOf(record: StoredRecord, errors: readonly TaskAttemptError[], n
     wait(at, start)
     const kind = status === 'RUNNING' ? 'running' : 'good'
     const word = status === 'RUNNING' ? 'has run for' : 'ran'
-    if (lastAttemptedAt !== null) spans.push({ kind, from: start, to: end, text: `attempt ${attempts} ${word} ${duration(end - start)}` })
+    if (lastAttemptedAt !== null)
+      spans.push({ kind, from: start, to: end, text: `attempt ${attempts} ${word} ${duration(end - start)}` })
   } else if (status === 'READY' && attempts > 0) {
     wait(at, nowMs)
   }
-  return timelineChart('timeline', spans, Math.min(enqueuedAt, ...spans.map(({ from }) => from)), Math.max(end, enqueuedAt + 1))
+  return timelineChart(
+    'timeline',
+    spans,
+    Math.min(enqueuedAt, ...spans.map(({ from }) => from)),
+    Math.max(end, enqueuedAt + 1),
+  )
 }
 
 export interface TaskModel extends FrameModel {
   readonly id: string
   readonly name: string
   readonly status: StatusModel
-  readonly facts: readonly { readonly label: string; readonly value: string; readonly time: ShownTime | null; readonly href: string | null }[]
+  readonly facts: readonly {
+    readonly label: string
+    readonly value: string
+    readonly time: ShownTime | null
+    readonly href: string | null
+  }[]
   readonly why: readonly string[]
   readonly payloads: readonly Payload[]
   readonly attempts: readonly AttemptModel[]
@@ -218,7 +257,8 @@ const quoted = (text: string): string => `'${text.replace(/'/g, `'\\''`)}'`
 function curlsOf(record: StoredRecord, { req, base, settings, backend, redactor }: AdminContext): TaskModel['curls'] {
   const host = /^[\w.:[\]-]+$/.test(req.headers.host ?? '') ? (req.headers.host ?? '') : 'localhost'
   const mount = base.replace(/\/admin$/, '')
-  const url = (path: string): string => quoted(`${req.protocol === 'https' ? 'https' : 'http'}://${host}${mount}${path}`)
+  const url = (path: string): string =>
+    quoted(`${req.protocol === 'https' ? 'https' : 'http'}://${host}${mount}${path}`)
   const query = backend.alias === settings.backend.alias ? '' : `?backend_name=${encodeURIComponent(backend.alias)}`
   const args = redactor.json(record.name, 'args', record.args)
   const body = args.length > 1_000 ? '' : quoted(`{"args":${args},"queue_name":${JSON.stringify(record.queueName)}}`)
@@ -226,20 +266,27 @@ function curlsOf(record: StoredRecord, { req, base, settings, backend, redactor 
     { label: 'Status', text: `curl ${url(`/status/${record.id}/${query}`)}` },
     ...(body === '' || redactor.active
       ? []
-      : [{ label: 'Enqueue again', text: `curl -X POST -H 'Content-Type: application/json' -d ${body} ${url(`/enqueue/${encodeURIComponent(record.name)}/`)}` }]),
+      : [
+          {
+            label: 'Enqueue again',
+            text: `curl -X POST -H 'Content-Type: application/json' -d ${body} ${url(`/enqueue/${encodeURIComponent(record.name)}/`)}`,
+          },
+        ]),
   ]
 }
 
 /** The stored record as JSON, with its payloads as they may be shown. */
 function rawOf(record: StoredRecord, { redactor }: AdminContext): string {
-  const cut = (text: string): string => (text.length > PAYLOAD_SHOWN ? `${excerptOf(text)} (${bytes(Buffer.byteLength(text))} in all)` : text)
+  const cut = (text: string): string =>
+    text.length > PAYLOAD_SHOWN ? `${excerptOf(text)} (${bytes(Buffer.byteLength(text))} in all)` : text
   const errors = redactor.active
     ? record.errors.map((line) => JSON.stringify(redactor.error(record.name, line)))
     : record.errors
   const shown = {
     ...record,
     args: cut(redactor.json(record.name, 'args', record.args)),
-    returnValue: record.returnValue === null ? null : cut(redactor.json(record.name, 'returnValue', record.returnValue)),
+    returnValue:
+      record.returnValue === null ? null : cut(redactor.json(record.name, 'returnValue', record.returnValue)),
     errors: errors.slice(-20).map(cut),
   }
   return JSON.stringify(shown, null, 2)
@@ -247,7 +294,11 @@ function rawOf(record: StoredRecord, { redactor }: AdminContext): string {
 
 const excerptOf = (text: string): string => `${text.slice(0, 200)}…`
 
-export function payloadOf(record: StoredRecord, field: 'args' | 'result', context: AdminContext): { readonly json: string; readonly title: string } | null {
+export function payloadOf(
+  record: StoredRecord,
+  field: 'args' | 'result',
+  context: AdminContext,
+): { readonly json: string; readonly title: string } | null {
   const { redactor } = context
   if (field === 'args') return { json: redactor.json(record.name, 'args', record.args), title: 'Arguments' }
   if (record.returnValue === null) return null
@@ -276,7 +327,12 @@ export function taskModel(record: TaskRecord, context: AdminContext, why: readon
       },
     ]
   })
-  const fact = (label: string, value: string, href: string | null = null): TaskModel['facts'][number] => ({ label, value, time: null, href })
+  const fact = (label: string, value: string, href: string | null = null): TaskModel['facts'][number] => ({
+    label,
+    value,
+    time: null,
+    href,
+  })
   const timeFact = (label: string, ms: number | null): TaskModel['facts'] =>
     ms === null ? [] : [{ label, value: '', time: time(ms, nowMs), href: null }]
   const due = Math.max(stored.enqueuedAt, stored.runAfter ?? 0)
@@ -292,8 +348,12 @@ export function taskModel(record: TaskRecord, context: AdminContext, why: readon
     ...timeFact('First started', stored.startedAt),
     ...(stored.attempts > 1 ? timeFact('Last started', stored.lastAttemptedAt) : []),
     ...timeFact('Finished', stored.finishedAt),
-    ...(stored.startedAt === null ? [] : [fact('Waited', duration(stored.startedAt - Math.min(due, stored.startedAt)))]),
-    ...(stored.finishedAt === null || stored.lastAttemptedAt === null ? [] : [fact('Ran', duration(stored.finishedAt - stored.lastAttemptedAt))]),
+    ...(stored.startedAt === null
+      ? []
+      : [fact('Waited', duration(stored.startedAt - Math.min(due, stored.startedAt)))]),
+    ...(stored.finishedAt === null || stored.lastAttemptedAt === null
+      ? []
+      : [fact('Ran', duration(stored.finishedAt - stored.lastAttemptedAt))]),
     fact('Attempts', String(stored.attempts)),
     ...(stored.crashes > 0 ? [fact('Leases that ran out', String(stored.crashes))] : []),
     ...(stored.status === 'RUNNING' ? timeFact('Lease until', stored.leaseUntil) : []),
@@ -303,8 +363,12 @@ export function taskModel(record: TaskRecord, context: AdminContext, why: readon
   const rows = [
     { what: 'enqueued', when: time(stored.enqueuedAt, nowMs) },
     ...(stored.startedAt === null ? [] : [{ what: 'first started', when: time(stored.startedAt, nowMs) }]),
-    ...errors.flatMap((error) => (error.at ? [{ what: `attempt ${error.attempt} failed`, when: time(error.at.getTime(), nowMs) }] : [])),
-    ...(stored.attempts > 1 && stored.lastAttemptedAt !== null ? [{ what: 'last started', when: time(stored.lastAttemptedAt, nowMs) }] : []),
+    ...errors.flatMap((error) =>
+      error.at ? [{ what: `attempt ${error.attempt} failed`, when: time(error.at.getTime(), nowMs) }] : [],
+    ),
+    ...(stored.attempts > 1 && stored.lastAttemptedAt !== null
+      ? [{ what: 'last started', when: time(stored.lastAttemptedAt, nowMs) }]
+      : []),
     ...(stored.finishedAt === null ? [] : [{ what: 'finished', when: time(stored.finishedAt, nowMs) }]),
   ]
   return {
@@ -320,7 +384,8 @@ export function taskModel(record: TaskRecord, context: AdminContext, why: readon
     timeline: timelineOf(stored, errors, nowMs),
     timelineEnds: {
       from: `enqueued ${time(stored.enqueuedAt, nowMs).utc}`,
-      to: stored.finishedAt === null ? `now ${time(nowMs, nowMs).utc}` : `finished ${time(stored.finishedAt, nowMs).utc}`,
+      to:
+        stored.finishedAt === null ? `now ${time(nowMs, nowMs).utc}` : `finished ${time(stored.finishedAt, nowMs).utc}`,
     },
     timelineRows: rows,
     raw: rawOf(stored, context),

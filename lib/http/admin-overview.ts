@@ -41,7 +41,8 @@ function factsOf(seen: SeenWorker): WorkerFacts {
   return { seen, live, queues: words(fields['queues']), tasks: new Set(words(fields['tasks'])) }
 }
 
-const serves = ({ queues }: WorkerFacts, queueName: string): boolean => queues.length === 0 || queues.includes(queueName)
+const serves = ({ queues }: WorkerFacts, queueName: string): boolean =>
+  queues.length === 0 || queues.includes(queueName)
 const knows = ({ tasks }: WorkerFacts, name: string): boolean => tasks.has(name) || tasks.size >= NAMED_TASKS
 
 export interface Warning {
@@ -76,9 +77,19 @@ export interface OverviewModel extends FrameModel {
   readonly throughputRows: readonly { readonly at: string; readonly successful: string; readonly failed: string }[]
   readonly hasStats: boolean
   readonly queuesChart: string
-  readonly queueBars: readonly { readonly name: string; readonly waiting: string; readonly delayed: string; readonly running: string }[]
+  readonly queueBars: readonly {
+    readonly name: string
+    readonly waiting: string
+    readonly delayed: string
+    readonly running: string
+  }[]
   readonly times: string
-  readonly timesRows: readonly { readonly name: string; readonly p50: string; readonly p95: string; readonly p99: string }[]
+  readonly timesRows: readonly {
+    readonly name: string
+    readonly p50: string
+    readonly p95: string
+    readonly p99: string
+  }[]
 }
 
 interface Sums {
@@ -106,7 +117,11 @@ async function readSums({ backend }: AdminContext, catalog: { tasks: readonly Om
   return { byStatus, byQueue, ready }
 }
 
-function warningsOf(context: AdminContext, { ready, byStatus }: Sums, workers: readonly WorkerFacts[]): readonly Warning[] {
+function warningsOf(
+  context: AdminContext,
+  { ready, byStatus }: Sums,
+  workers: readonly WorkerFacts[],
+): readonly Warning[] {
   const { base, view } = context
   const link = (queueName: string, name: string): string =>
     `${base}/tasks${queryText({ ...bareView(view), status: ['READY'], queue: [queueName], name: [name] })}`
@@ -126,8 +141,20 @@ function warningsOf(context: AdminContext, { ready, byStatus }: Sums, workers: r
     if (here.some((worker) => knows(worker, name))) return []
     const text = `${count(waiting)} ${waiting === 1 ? 'record' : 'records'} of “${name}” in queue “${queueName}”:`
     return here.length === 0
-      ? [{ text: `${text} no live worker serves this queue.`, href: link(queueName, name), cure: `Start one with --queue ${queueName}, or without --queue for all.` }]
-      : [{ text: `${text} no live worker knows this task.`, href: link(queueName, name), cure: 'Start a worker with the module that defines it.' }]
+      ? [
+          {
+            text: `${text} no live worker serves this queue.`,
+            href: link(queueName, name),
+            cure: `Start one with --queue ${queueName}, or without --queue for all.`,
+          },
+        ]
+      : [
+          {
+            text: `${text} no live worker knows this task.`,
+            href: link(queueName, name),
+            cure: 'Start a worker with the module that defines it.',
+          },
+        ]
   })
   return missing.slice(0, 10)
 }
@@ -165,7 +192,8 @@ function percentile(buckets: readonly number[], part: number): number {
 function bucketsOf(stats: readonly MinuteOfStats[], wait: boolean): readonly number[] {
   const buckets = Array.from({ length: 25 }, () => 0)
   for (const { counts } of stats) {
-    for (const { kind, bucket, count: ended } of counts) if ((kind === 'wait') === wait) buckets[bucket] = (buckets[bucket] ?? 0) + ended
+    for (const { kind, bucket, count: ended } of counts)
+      if ((kind === 'wait') === wait) buckets[bucket] = (buckets[bucket] ?? 0) + ended
   }
   return buckets
 }
@@ -178,7 +206,11 @@ export async function overviewModel(context: AdminContext): Promise<OverviewMode
   const { storage } = backend
   const [catalog, seen, stats] = await Promise.all([storage.catalog(), storage.workers(), storage.stats(MINUTES)])
   const queueNames = [...catalog.queueNames].sort().slice(0, LISTED_QUEUES)
-  const [sums, depths, waits] = await Promise.all([readSums(context, catalog), storage.depth(queueNames), storage.longestWait(queueNames)])
+  const [sums, depths, waits] = await Promise.all([
+    readSums(context, catalog),
+    storage.depth(queueNames),
+    storage.longestWait(queueNames),
+  ])
   const workers = seen.map(factsOf)
   const live = workers.filter((worker) => worker.live)
   const bare = bareView(view)
@@ -208,7 +240,10 @@ export async function overviewModel(context: AdminContext): Promise<OverviewMode
       oldest: oldest === null ? '–' : duration(oldest),
       isOld: (oldest ?? 0) > 600_000,
       perMinute: (lately / RATE_MINUTES).toFixed(1),
-      failedShare: share(failures, ended.reduce((sum, each) => sum + each, 0)),
+      failedShare: share(
+        failures,
+        ended.reduce((sum, each) => sum + each, 0),
+      ),
       spark: sparkline(`spark-${index}`, name, ended),
     }
   })
@@ -230,11 +265,13 @@ export async function overviewModel(context: AdminContext): Promise<OverviewMode
     p95: percentile(buckets, 0.95),
     p99: percentile(buckets, 0.99),
   }))
-  const charted = [...bars].sort((a, b) => b.waiting + b.delayed + b.running - (a.waiting + a.delayed + a.running)).slice(0, CHARTED_QUEUES)
+  const charted = [...bars]
+    .sort((a, b) => b.waiting + b.delayed + b.running - (a.waiting + a.delayed + a.running))
+    .slice(0, CHARTED_QUEUES)
   const slots = live.reduce((sum, { seen: { fields } }) => sum + (Number(fields['concurrency']) || 0), 0)
   const busy = live.reduce((sum, { seen: { fields } }) => sum + (Number(fields['running']) || 0), 0)
   return {
-    ...frame(context, { title: 'Overview', section: 'overview', live: true }),
+    ...frame(context, { title: 'Overview', section: 'overview', live: true, notice: null }),
     counts: TASK_STATUSES.map((status) => ({
       status: statusModel(status, null, 0),
       count: count(sums.byStatus[status]),
@@ -256,9 +293,19 @@ export async function overviewModel(context: AdminContext): Promise<OverviewMode
       .map(({ label, successful, failed }) => ({ at: label, successful: count(successful), failed: count(failed) })),
     hasStats: minutes.some(({ successful, failed }) => successful + failed > 0),
     queuesChart: queuesChart('queues', charted),
-    queueBars: charted.map(({ name, waiting, delayed, running }) => ({ name, waiting: count(waiting), delayed: count(delayed), running: count(running) })),
+    queueBars: charted.map(({ name, waiting, delayed, running }) => ({
+      name,
+      waiting: count(waiting),
+      delayed: count(delayed),
+      running: count(running),
+    })),
     times: percentiles.length === 0 ? '' : percentilesChart('times', percentiles),
-    timesRows: percentiles.map(({ name, p50, p95, p99 }) => ({ name, p50: duration(p50), p95: duration(p95), p99: duration(p99) })),
+    timesRows: percentiles.map(({ name, p50, p95, p99 }) => ({
+      name,
+      p50: duration(p50),
+      p95: duration(p95),
+      p99: duration(p99),
+    })),
   }
 }
 
@@ -337,7 +384,7 @@ export async function workersModel(context: AdminContext): Promise<WorkersModel>
     }
   })
   return {
-    ...frame(context, { title: 'Workers', section: 'workers', live: true }),
+    ...frame(context, { title: 'Workers', section: 'workers', live: true, notice: null }),
     workers: rows,
     leftOut: facts.length - rows.length,
     summary: `${counted(live.length, 'live worker')}${facts.length > live.length ? `, ${count(facts.length - live.length)} not heard of` : ''}`,
@@ -349,15 +396,21 @@ export async function workersModel(context: AdminContext): Promise<WorkersModel>
 export async function whyNotRunning(record: StoredRecord, context: AdminContext): Promise<readonly string[]> {
   const { nowMs, backend } = context
   if (record.status === 'RUNNING' && record.leaseUntil !== null && record.leaseUntil < nowMs) {
-    return [`Its lease ran out ${duration(nowMs - record.leaseUntil)} ago: its worker is gone or frozen, and another takes it over within its claim interval.`]
+    return [
+      `Its lease ran out ${duration(nowMs - record.leaseUntil)} ago: its worker is gone or frozen, and another takes it over within its claim interval.`,
+    ]
   }
   if (record.status !== 'READY') return []
-  if (record.runAfter !== null && record.runAfter > nowMs) return [`It is delayed: due in ${duration(record.runAfter - nowMs)}.`]
+  if (record.runAfter !== null && record.runAfter > nowMs)
+    return [`It is delayed: due in ${duration(record.runAfter - nowMs)}.`]
   const live = (await backend.storage.workers()).map(factsOf).filter((worker) => worker.live)
-  if (live.length === 0) return ['No worker was heard of in the last minute. Start one: npx run-redis-tasks --continuous ./tasks.js']
+  if (live.length === 0)
+    return ['No worker was heard of in the last minute. Start one: npx run-redis-tasks --continuous ./tasks.js']
   const here = live.filter((worker) => serves(worker, record.queueName))
-  if (here.length === 0) return [`No live worker serves queue “${record.queueName}”. Start one with --queue ${record.queueName}.`]
-  if (!here.some((worker) => knows(worker, record.name))) return [`No live worker knows the task “${record.name}”. Start one with the module that defines it.`]
+  if (here.length === 0)
+    return [`No live worker serves queue “${record.queueName}”. Start one with --queue ${record.queueName}.`]
+  if (!here.some((worker) => knows(worker, record.name)))
+    return [`No live worker knows the task “${record.name}”. Start one with the module that defines it.`]
   const busy = here.every(({ seen: { fields } }) => whole(fields['running']) >= whole(fields['concurrency']))
   return busy ? ['It waits for a free slot: every worker that serves its queue is busy.'] : []
 }

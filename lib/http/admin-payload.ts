@@ -26,12 +26,15 @@ export function payloadPage(
 ): void {
   if (context.query.get('download') === '1') {
     // The id is a UUID and the field one of two words: nothing else stands in a header.
-    res.set('Content-Disposition', `attachment; filename="${field}-${record.id}.json"`).type('application/json').send(json)
+    res
+      .set('Content-Disposition', `attachment; filename="${field}-${record.id}.json"`)
+      .type('application/json')
+      .send(json)
     return
   }
   const path = `${context.base}/tasks/${encodeURIComponent(record.id)}`
   const model: PayloadModel = {
-    ...frame(context, { title: `${title} of ${record.name}`, section: 'tasks', live: false }),
+    ...frame(context, { title: `${title} of ${record.name}`, section: 'tasks', live: false, notice: null }),
     id: record.id,
     name: record.name,
     heading: title,

@@ -27,8 +27,8 @@ export interface Redactor {
   readonly active: boolean
   /** JSON text of `args` or of a return value. */
   json(name: string, field: 'args' | 'returnValue', json: string): string
-  /** One line of a record's errors. */
-  error(name: string, line: string): TaskAttemptError
+  /** One of a record's errors, stored or read. */
+  error(name: string, error: string | TaskAttemptError): TaskAttemptError
   /** A decoded value, for the API. */
   value(name: string, field: RedactedField, value: unknown): unknown
 }
@@ -48,13 +48,15 @@ export function redactorOf(redact: Redact | undefined, req: Request): Redactor {
     json(name, field, json) {
       if (!redact) return json
       try {
-        return JSON.stringify(value(name, field, JSON.parse(json))) ?? 'null'
+        const shown = value(name, field, JSON.parse(json))
+        // A hook may answer nothing, and JSON has no word for that.
+        return shown === undefined ? 'null' : JSON.stringify(shown)
       } catch {
         return JSON.stringify(HIDDEN)
       }
     },
-    error(name, line) {
-      const error = readError(line)
+    error(name, given) {
+      const error = typeof given === 'string' ? readError(given) : given
       if (!redact) return error
       const shown = value(name, 'error', { name: error.name, message: error.message, stack: error.stack })
       const fields = (typeof shown === 'object' && shown !== null ? shown : {}) as Record<string, unknown>

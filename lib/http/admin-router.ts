@@ -15,6 +15,7 @@ import { listModel } from './admin-list.ts'
 import { payloadOf, taskModel } from './admin-models.ts'
 import { overviewModel, whyNotRunning, workersModel } from './admin-overview.ts'
 import { payloadPage } from './admin-payload.ts'
+import { LIVE_SECONDS, queryOf } from './admin-view.ts'
 import { HttpError, problemOf } from './problem.ts'
 import type { Problem } from './problem.ts'
 import { assetOf, render } from './render.ts'
@@ -72,7 +73,16 @@ export const ADMIN_ROUTES: readonly AdminRoute[] = [
   ...VERBS.map((verb) => form('/confirm', verb, (context, res) => confirmPage(context, res, verb))),
   ...VERBS.map((verb) => form('/act', verb, (context, res) => actPage(context, res, verb))),
   ...VERBS.map((verb) =>
-    page(`/done/${verb}`, (context, res) => donePage(context, res, verb), ['done', 'skipped', 'failed', 'unknown', 'left', 'cutoff', 'scope', 'total']),
+    page(`/done/${verb}`, (context, res) => donePage(context, res, verb), [
+      'done',
+      'skipped',
+      'failed',
+      'unknown',
+      'left',
+      'cutoff',
+      'scope',
+      'total',
+    ]),
   ),
 ]
 
@@ -129,6 +139,12 @@ function wrongMethod(method: AdminRoute['method']): RequestHandler {
 
 const RETRY_SECONDS = 5
 
+/** The interval in the URL, if it is one; the rest of the query may be what failed. */
+function liveOf(req: Request): string {
+  const given = queryOf(req).get('live') ?? ''
+  return LIVE_SECONDS.some((seconds) => String(seconds) === given) ? given : ''
+}
+
 /** What an error page says beside the error itself. */
 function helpOf(problem: Problem, settings: AdminSettings): string {
   if (problem.code === 'ERR_TASKS_NOT_FOUND') {
@@ -140,8 +156,16 @@ function helpOf(problem: Problem, settings: AdminSettings): string {
   }
   if (problem.code === 'ERR_TASKS_CROSS_SITE') return 'Nothing was changed. Open the page here and send its form again.'
   if (problem.status === 403) return 'Nothing was shown or changed.'
-  if (problem.status === 400) return 'Nothing was changed. Change the address or the form, or start again from the list.'
+  if (problem.status === 400)
+    return 'Nothing was changed. Change the address or the form, or start again from the list.'
   return ''
+}
+
+/** The message of an error as a sentence of a page. */
+function sentence({ code, detail }: Problem): string {
+  if (code === 'ERR_TASKS_NOT_FOUND') return 'No record of this backend has that id.'
+  if (code === 'ERR_TASKS_ROUTE') return 'There is nothing at this address.'
+  return `${detail.slice(0, 1).toUpperCase()}${detail.slice(1)}${detail.endsWith('.') ? '' : '.'}`
 }
 
 /** Sentences for readers; the message of our errors names fields and cures, and never an address or a password. */
@@ -163,9 +187,11 @@ function answerError(settings: AdminSettings): ErrorRequestHandler {
     const asked = req.originalUrl.slice(path.length)
     const model = {
       ...frame,
+      // Live mode follows by itself once the storage is back.
+      ...(problem.status === 503 && isGet && { live: { now: liveOf(req), choices: LIVE_SECONDS } }),
       // Denied: who asks need not learn what is configured here.
       ...(problem.status === 403 && { label: '', backends: [] }),
-      problem: { status: problem.status, title: problem.title, detail: problem.detail, code: problem.code },
+      problem: { status: problem.status, title: problem.title, detail: sentence(problem), code: problem.code },
       help: helpOf(problem, settings),
       retryHref: problem.status === 503 && isGet ? `${frame.base}${req.path === '/' ? '' : req.path}${asked}` : null,
       backHref: problem.status === 403 ? null : `${frame.base}/tasks`,
@@ -177,8 +203,10 @@ function answerError(settings: AdminSettings): ErrorRequestHandler {
 /** The errors of body-parser, by the type that it puts on them. */
 function bodyError(error: object): unknown {
   const type = String((error as { type: unknown }).type)
-  if (type === 'entity.too.large') return new HttpError('ERR_TASKS_BODY_SIZE', 'expected a smaller form (bodyLimitBytes sets the limit)')
-  if (type === 'encoding.unsupported' || type === 'charset.unsupported') return new HttpError('ERR_TASKS_BODY_TYPE', 'expected an uncompressed form in UTF-8')
+  if (type === 'entity.too.large')
+    return new HttpError('ERR_TASKS_BODY_SIZE', 'expected a smaller form (bodyLimitBytes sets the limit)')
+  if (type === 'encoding.unsupported' || type === 'charset.unsupported')
+    return new HttpError('ERR_TASKS_BODY_TYPE', 'expected an uncompressed form in UTF-8')
   if (type.startsWith('request.')) return new HttpError('ERR_TASKS_BODY', 'expected the whole form')
   return error
 }

@@ -73,7 +73,14 @@ export function viewOf(query: URLSearchParams, more: readonly string[] = []): Ad
   const get = (field: (typeof SINGLE)[number]): string => single.get(field) ?? ''
   const names = (field: 'queue' | 'name'): string[] =>
     [...(many.get(field) ?? [])].map((value) =>
-      NAME_PATTERN.test(value) ? value : refuse(field, `the name of a ${field === 'queue' ? 'queue' : 'task'}`, value, 'letters, digits, "_", "." and "-"'),
+      NAME_PATTERN.test(value)
+        ? value
+        : refuse(
+            field,
+            `the name of a ${field === 'queue' ? 'queue' : 'task'}`,
+            value,
+            'letters, digits, "_", "." and "-"',
+          ),
     )
   for (const [field, values] of many) {
     if (values.size > MOST_VALUES) refuse(field, `given at most ${MOST_VALUES} times`, values.size, 'choose fewer')
@@ -90,11 +97,14 @@ export function viewOf(query: URLSearchParams, more: readonly string[] = []): Ad
     refuse('live', `one of ${LIVE_SECONDS.join(', ')}`, live, 'leave it out for a page that stands still')
   }
   const backend = get('backend')
-  if (backend !== '' && !NAME_PATTERN.test(backend)) refuse('backend', 'the alias of a backend', backend, 'leave it out for the usual one')
+  if (backend !== '' && !NAME_PATTERN.test(backend))
+    refuse('backend', 'the alias of a backend', backend, 'leave it out for the usual one')
   return {
     backend,
     status: [...(many.get('status') ?? [])].map((value) =>
-      isTaskStatus(value) ? value : refuse('status', `one of ${TASK_STATUSES.join(', ')}`, value, 'leave it out for all'),
+      isTaskStatus(value)
+        ? value
+        : refuse('status', `one of ${TASK_STATUSES.join(', ')}`, value, 'leave it out for all'),
     ),
     queue: names('queue'),
     name: names('name'),
@@ -162,16 +172,16 @@ export function timeOf(field: TimeField, text: string, nowMs: number): Date | un
   const [, day, clock = '00:00', zone = 'Z'] = MOMENT.exec(text) ?? []
   const time = new Date(`${day}T${clock}${zone === 'UTC' ? 'Z' : zone}`)
   // `2026-02-30` is no day, though Date would make one of it in some spellings.
-  const real = day !== undefined && !Number.isNaN(time.getTime()) && new Date(`${day}T00:00Z`).toISOString().startsWith(day)
+  const real =
+    day !== undefined && !Number.isNaN(time.getTime()) && new Date(`${day}T00:00Z`).toISOString().startsWith(day)
   return real ? time : refuse(field, 'a time', text, 'for example 24h, 7d, 2030-01-31 or 2030-01-31 12:00 (UTC)')
 }
 
 /** What is asked of the records. */
 export function filterOf(view: AdminView, nowMs: number): RecordFilter {
-  const times = Object.fromEntries(TIME_FIELDS.map((field) => [field, timeOf(field, view.times[field], nowMs)])) as Record<
-    TimeField,
-    Date | undefined
-  >
+  const times = Object.fromEntries(
+    TIME_FIELDS.map((field) => [field, timeOf(field, view.times[field], nowMs)]),
+  ) as Record<TimeField, Date | undefined>
   return {
     ...(view.status.length > 0 && { status: view.status }),
     ...(view.queue.length > 0 && { queueName: view.queue }),
@@ -219,7 +229,7 @@ export function chipsOf(given: AdminView): readonly Chip[] {
     view[field].map((value) => ({
       label: field === 'name' ? 'task' : field,
       value,
-      without: { ...view, [field]: (view[field] as readonly string[]).filter((each) => each !== value) } as AdminView,
+      without: { ...view, [field]: (view[field] as readonly string[]).filter((each) => each !== value) },
     })),
   )
   const texts = (['text', 'priority'] as const).flatMap((field) =>
@@ -229,7 +239,9 @@ export function chipsOf(given: AdminView): readonly Chip[] {
     const value = view.times[field]
     if (value === '') return []
     const shownValue = AGO.test(value) ? `${value} ago` : value
-    return [{ label: TIME_WORDS[field], value: shownValue, without: { ...view, times: { ...view.times, [field]: '' } } }]
+    return [
+      { label: TIME_WORDS[field], value: shownValue, without: { ...view, times: { ...view.times, [field]: '' } } },
+    ]
   })
   return [...lists, ...texts, ...times]
 }

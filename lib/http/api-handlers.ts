@@ -10,6 +10,7 @@ import { purgeFinished } from '../maintenance.ts'
 import type { TaskBackend } from '../task-backend.ts'
 import { taskRegistry } from '../task-registry.ts'
 import type { FinalStatus } from '../task-status.ts'
+import type { Redactor } from './admin-redact.ts'
 import { idOfKey } from './idempotency.ts'
 import { openApiDocument } from './openapi.ts'
 import { HttpError } from './problem.ts'
@@ -22,6 +23,7 @@ const WORKER_SEEN_MS = 60_000
 
 /** What a handler is given. */
 export interface Call {
+  readonly redactor: Redactor
   readonly req: Request
   readonly res: Response
   /** The route's fields, checked, with their defaults. */
@@ -79,8 +81,8 @@ export const API_HANDLERS: Readonly<Record<OperationId, Handler>> = {
     else throw new TaskStateError(id, allowRetry ? 'READY or FAILED' : 'READY', current.status, cureFor(current.status))
   },
 
-  async status({ req, res, params, backend }) {
-    const task = wireTask(await backend.getResult(params['id'] ?? ''))
+  async status({ req, res, params, backend, redactor }) {
+    const task = wireTask(await backend.getResult(params['id'] ?? ''), redactor)
     const body = JSON.stringify({ task })
     const etag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 27)}"`
     res.set('ETag', etag)
@@ -97,7 +99,7 @@ export const API_HANDLERS: Readonly<Record<OperationId, Handler>> = {
     res.json(dry_run ? { deleted: 0, matched } : { deleted })
   },
 
-  async enqueue({ req, res, fields, params, backend }) {
+  async enqueue({ req, res, fields, params, backend, redactor }) {
     const { args, queue_name, priority, run_after } = fields as EnqueueFields
     const task = taskRegistry.get(params['name'] ?? '')
     const chosen = task.using({ queueName: queue_name, priority, runAfter: timeOf(run_after) })
@@ -111,7 +113,7 @@ export const API_HANDLERS: Readonly<Record<OperationId, Handler>> = {
     res
       .status(202)
       .set('Location', `${req.baseUrl}/status/${result.id}/`)
-      .json({ task: wireTask(result) })
+      .json({ task: wireTask(result, redactor) })
   },
 
   async health({ res, backend }) {

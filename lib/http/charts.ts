@@ -65,7 +65,8 @@ export function throughputChart(id: string, minutes: readonly Minute[]): string 
     const wide = step * 0.76
     const running = index === minutes.length - 1 ? ' running' : ''
     if (successful > 0) body += rect(`bar-good${running}`, x, y(successful), wide, y(0) - y(successful))
-    if (failed > 0) body += rect(`bar-bad${running}`, x, y(successful + failed), wide, y(successful) - y(successful + failed))
+    if (failed > 0)
+      body += rect(`bar-bad${running}`, x, y(successful + failed), wide, y(successful) - y(successful + failed))
     const last = minutes.length - 1
     if (index % 15 === 0 && last - index > 5) body += label(x + wide / 2, height - 6, at, 'middle')
     if (index === last) body += label(width - 4, height - 6, 'now', 'end')
@@ -121,7 +122,9 @@ export function queuesChart(id: string, queues: readonly QueueBar[]): string {
     }
     body += label(x + 6, y + 12, compact(waiting + delayed + running))
   })
-  const texts = queues.map(({ name, waiting, delayed, running }) => `${name}: ${waiting} waiting, ${delayed} delayed, ${running} running`)
+  const texts = queues.map(
+    ({ name, waiting, delayed, running }) => `${name}: ${waiting} waiting, ${delayed} delayed, ${running} running`,
+  )
   return svg({ id, title: 'Waiting and running by queue', description: `${texts.join('; ')}.`, width, height }, body)
 }
 
@@ -148,8 +151,7 @@ export function percentilesChart(id: string, rows: readonly Percentiles[]): stri
   const [width, row, left, right] = [380, 36, 46, 20]
   const height = rows.length * row + 26
   const top = Math.max(1_000, ...rows.map(({ p99 }) => p99)) * 1.3
-  const x = (ms: number): number =>
-    left + ((width - left - right) * Math.log10(Math.max(1, ms))) / Math.log10(top)
+  const x = (ms: number): number => left + ((width - left - right) * Math.log10(Math.max(1, ms))) / Math.log10(top)
   let body = ''
   let lastX = -Infinity
   for (const [ms, text] of TICKS) {

@@ -39,7 +39,7 @@ function load(): ReadonlyMap<string, Template> {
   return new Map(
     files.map((file) => {
       const text = readFileSync(join(VIEWS, file), 'utf8')
-      return [file.slice(0, -'.ejs'.length), ejs.compile(text, { ...EJS_OPTIONS }) as Template]
+      return [file.slice(0, -'.ejs'.length), ejs.compile(text, { ...EJS_OPTIONS })]
     }),
   )
 }

@@ -13,6 +13,7 @@ import { TaskBackend } from '../task-backend.ts'
 import { API_HANDLERS } from './api-handlers.ts'
 import { checkAccess, checkSameOrigin } from './access.ts'
 import type { Action, Authorize } from './access.ts'
+import { redactorOf } from './admin-redact.ts'
 import type { Redact } from './admin-redact.ts'
 import { adminRouter } from './admin-router.ts'
 import { bodyFields, bodyReader, fieldChecker, queryFields } from './fields.ts'
@@ -27,7 +28,12 @@ const ROUTER_OPTIONS = Object.freeze({
     description: 'who may do what; without it only requests of this machine are let in, and never in production',
   }),
   bodyLimitBytes: integer({ min: 1_024, max: 104_857_600, default: 262_144, description: 'largest body that is read' }),
-  label: text({ minLength: 0, maxLength: 40, default: '', description: 'names the environment on every page of the admin' }),
+  label: text({
+    minLength: 0,
+    maxLength: 40,
+    default: '',
+    description: 'names the environment on every page of the admin',
+  }),
   redact: anything({
     shape: 'a function of { name, field, value, req }',
     is: (value): value is Redact => typeof value === 'function',
@@ -81,8 +87,8 @@ export function tasksRouter(backend: TaskBackend, options: TasksRouterOptions = 
   const readBody = bodyReader(bodyLimitBytes)
   for (const route of API_ROUTES as readonly ApiRoute[]) {
     const steps = route.changes
-      ? [sameOrigin, allow(route.action), readBody, handle(route, backend)]
-      : [allow(route.action), handle(route, backend)]
+      ? [sameOrigin, allow(route.action), readBody, handle(route, backend, redact)]
+      : [allow(route.action), handle(route, backend, redact)]
     router[route.method](route.path, ...steps)
     router.all(route.path, allow('view'), wrongMethod(route.method))
   }
@@ -107,7 +113,7 @@ function wrongMethod(method: string): RequestHandler {
   }
 }
 
-function handle(route: ApiRoute, own: TaskBackend): RequestHandler {
+function handle(route: ApiRoute, own: TaskBackend, redact: Redact | undefined): RequestHandler {
   const checkFields = fieldChecker(route)
   const checkParams = fieldChecker({ ...route, fields: route.params, required: Object.keys(route.params) })
   const arrays = Object.keys(route.fields).filter((name) => route.fields[name]?.['type'] === 'array')
@@ -122,7 +128,15 @@ function handle(route: ApiRoute, own: TaskBackend): RequestHandler {
       checkParams({ fields: params, text: true })
       const fields = checkFields(route.method === 'get' ? queryFields(req, form) : bodyFields(req, form))
       const { backend_name: alias = own.alias } = fields as { backend_name?: string }
-      await handler({ req, res, fields, params, backend: chosen(backendOf, alias), executor })
+      await handler({
+        req,
+        res,
+        fields,
+        params,
+        backend: chosen(backendOf, alias),
+        executor,
+        redactor: redactorOf(redact, req),
+      })
     }
     act().catch(next)
   }

@@ -1,5 +1,7 @@
-/** A record as HTTP shows it: snake_case, times as ISO 8601 in UTC or null. The same names in the commands' JSON lines. */
+/** A record as HTTP shows it, once the router's `redact` has seen it: snake_case, times as ISO 8601 in UTC or null. The same names in the commands' JSON lines. */
 import type { TaskAttemptError, TaskResult } from '../task-result.ts'
+import { HIDDEN } from './admin-redact.ts'
+import type { Redactor } from './admin-redact.ts'
 
 export interface WireError {
   readonly name: string
@@ -35,7 +37,11 @@ function wireError({ name, message, stack, attempt, at }: TaskAttemptError): Wir
   return { name, message, stack, attempt, at: iso(at) }
 }
 
-export function wireTask(result: TaskResult): WireTask {
+export function wireTask(result: TaskResult, redactor: Redactor): WireTask {
+  const { name: taskName } = result
+  // The shape of an answer stays what openapi.json says, whatever the hook makes of it.
+  const shown = redactor.value(taskName, 'args', result.args)
+  const args: readonly unknown[] = Array.isArray(shown) ? shown : [shown ?? HIDDEN]
   return {
     id: result.id,
     name: result.name,
@@ -44,14 +50,14 @@ export function wireTask(result: TaskResult): WireTask {
     started_at: iso(result.startedAt),
     finished_at: iso(result.finishedAt),
     last_attempted_at: iso(result.lastAttemptedAt),
-    args: result.args,
+    args,
     priority: result.priority,
     queue_name: result.queueName,
     backend_name: result.backendName,
     run_after: iso(result.runAfter),
     attempts: result.attempts,
     worker_ids: result.workerIds,
-    errors: result.errors.map(wireError),
-    return_value: result.status === 'SUCCESSFUL' ? result.returnValue : null,
+    errors: result.errors.map((error) => wireError(redactor.error(taskName, error))),
+    return_value: result.status === 'SUCCESSFUL' ? redactor.value(taskName, 'returnValue', result.returnValue) : null,
   }
 }

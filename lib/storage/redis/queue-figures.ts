@@ -29,7 +29,7 @@ async function nowOf(client: RedisConnection): Promise<number> {
 
 /** A row of XINFO, flat or already an object. */
 function field(row: unknown, name: string): string {
-  if (!Array.isArray(row)) return String((row as Record<string, unknown> | null)?.[name] ?? '')
+  if (!Array.isArray(row)) return String((row as Record<string, string | number | null> | null)?.[name] ?? '')
   const index = row.indexOf(name)
   return index < 0 ? '' : String(row[index + 1])
 }

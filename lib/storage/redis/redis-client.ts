@@ -41,6 +41,7 @@ export interface RedisConnection {
   time(): Promise<unknown>
   client(command: string, ...args: string[]): Promise<unknown>
   xreadgroup?(...args: string[]): Promise<unknown>
+  sendCommand?(...args: never[]): unknown
   subscribe(channel: string): Promise<unknown>
   on(event: string, listener: (...args: never[]) => void): unknown
   once(event: string, listener: (...args: never[]) => void): unknown
@@ -107,9 +108,12 @@ const BY_ROLE: Readonly<Record<ConnectionRole, DriverOptions>> = {
 
 const NEEDED = ['evalsha', 'eval', 'pipeline', 'smembers', 'on', 'disconnect', 'duplicate'] as const
 
-/** True for a client that cannot read streams in groups: ioredis-mock. */
+/**
+ * True for a client that cannot read streams in groups: ioredis-mock. It has a member for every command, those that it cannot
+ * carry throw; but it has no connection to send anything through.
+ */
 export function lacksGroups(connection: RedisConnection): boolean {
-  return typeof connection.xreadgroup !== 'function'
+  return typeof connection.sendCommand !== 'function'
 }
 
 function asConnection(client: unknown): RedisConnection {
