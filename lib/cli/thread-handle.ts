@@ -30,8 +30,6 @@ export interface ThreadEvents {
   message: [ThreadMessage]
   /** An import of it does not end. */
   importStuck: [file: string]
-  /** It is ended because a task blocks it past the task's time limit; `exit` follows. */
-  blocked: []
   exit: [code: number]
 }
 
@@ -50,7 +48,7 @@ export class ThreadHandle extends EventEmitter<ThreadEvents> {
   importing: string | undefined
   /** What ended it, if it was an error that nothing caught. */
   thrown: { readonly value: unknown } | undefined
-  /** Its orphans: what it ran when it was found blocked. */
+  /** What it ran when it was found blocked past a task's time limit, and ended for that. */
   blockedWith: Orphans | undefined
 
   constructor(index: number, orders: Extract<Orders, { role: 'work' }>) {
@@ -151,7 +149,6 @@ export class ThreadHandle extends EventEmitter<ThreadEvents> {
     this.#answerTimer = systemClock.setTimeout(() => {
       this.blockedWith = this.orphans
       this.forget()
-      this.emit('blocked')
       void this.terminate()
     }, ANSWER_MS)
     this.tell({ type: 'ping' })

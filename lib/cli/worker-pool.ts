@@ -279,7 +279,10 @@ export class WorkerPool {
     // They are no loss any more that `#exited` has to count.
     for (const thread of threads) thread.forget()
     const ended = Promise.all(threads.map((thread) => thread.terminate()))
-    await Promise.race([ended, new Promise<void>((resolve) => systemClock.setTimeout(resolve, TERMINATE_MS))])
+    let timer: Timer | undefined
+    const late = new Promise<void>((resolve) => (timer = systemClock.setTimeout(resolve, TERMINATE_MS)))
+    await Promise.race([ended, late])
+    if (timer) systemClock.clearTimeout(timer)
     await this.#handBack(orphans.map((each) => ({ ...each, overdue: [] })))
     // One that is in a native call ends with it, and then without having run on.
     this.#threads.clear()
@@ -292,7 +295,8 @@ export class WorkerPool {
     for (const item of settled) this.#listener.settled(item)
     if (!this.#isStopping) return
     this.#handedBack += count
-    this.#abandoned += all - count - settled.length
+    // The storage may have known of more than the threads had told.
+    this.#abandoned += Math.max(0, all - count - settled.length)
   }
 
   #inBackground(work: Promise<void>): void {
