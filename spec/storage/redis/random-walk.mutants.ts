@@ -1,0 +1,156 @@
+/**
+ * What the random walk must catch: scripts with one rule taken out. A mutant is a replacement in the text of one file, which
+ * must stand there exactly once; where it does not, the mutant is stale and the spec says so.
+ */
+import { readFileSync } from 'node:fs'
+import { scripts } from '../../../lib/storage/redis/scripts.ts'
+import { withSpecClock } from './scripts/support.ts'
+import type { ScriptTexts } from './scripts/support.ts'
+
+const FOLDER = new URL('../../../lib/storage/redis/scripts/', import.meta.url)
+
+export interface Mutant {
+  /** The rule that is missing. */
+  readonly name: string
+  readonly file: string
+  readonly text: string
+  readonly instead: string
+}
+
+export const MUTANTS: readonly Mutant[] = [
+  {
+    name: 'no entry check: any entry of a record begins it',
+    file: 'functions/begin-entries.lua',
+    text: 'elseif v[2] ~= entryId then',
+    instead: "elseif type(v[2]) ~= 'string' then",
+  },
+  {
+    name: 'no token compare in settle',
+    file: 'settle.lua',
+    text: "elseif v[1] == token and token ~= '' then",
+    instead: "elseif type(v[1]) == 'string' and v[1] ~= '' then",
+  },
+  {
+    name: 'no token compare in renew',
+    file: 'renew.lua',
+    text: "elseif v[1] == token and token ~= '' and",
+    instead: "elseif type(v[1]) == 'string' and v[1] ~= '' and",
+  },
+  {
+    name: 'no token compare in requeue',
+    file: 'requeue.lua',
+    text: "record.status == 'RUNNING' and record.leaseToken == token",
+    instead: "record.status == 'RUNNING'",
+  },
+  {
+    name: 'no lastMove in settle',
+    file: 'settle.lua',
+    text: "'settle ' .. token then",
+    instead: "'never ' .. token then",
+  },
+  {
+    name: 'no lastMove in requeue',
+    file: 'requeue.lua',
+    text: "record.lastMove == 'requeue ' .. token",
+    instead: 'false',
+  },
+  {
+    name: 'no requestId in retry',
+    file: 'retry.lua',
+    text: 'record.requestId == requestId or ',
+    instead: '',
+  },
+  {
+    name: 'no requestId in run-by-id',
+    file: 'run-by-id.lua',
+    text: 'record.requestId == call or ',
+    instead: '',
+  },
+  {
+    name: 'no leaseUntil check on the idle side',
+    file: 'reclaim.lua',
+    text: '\n        if record.leaseUntil > nowMs then',
+    instead: '\n        if false then',
+  },
+  {
+    name: 'fence without previous + 1',
+    file: 'functions/begin-entries.lua',
+    text: "format('%.0f', math.max(whole(w[1] or '') + 1, nowUs))",
+    instead: "format('%.0f', nowUs)",
+  },
+  {
+    name: 'save of a RUNNING record',
+    file: 'save-record.lua',
+    text: "if record.status == 'RUNNING' then return { 'RUNNING' } end",
+    instead: '',
+  },
+  {
+    name: 'delete of a RUNNING record',
+    file: 'delete-record.lua',
+    text: "elseif record.status == 'RUNNING' then",
+    instead: 'elseif false then',
+  },
+  {
+    name: 'no ZREM of delayed',
+    file: 'functions/unplace.lua',
+    text: "writeIndex({ { 'ZREM', delayedKey(record.queueName), record.id } })",
+    instead: '',
+  },
+  {
+    name: 'no ZREM of delayed in promotion',
+    file: 'promote.lua',
+    text: 'leave[#leave + 1] = id\n    records',
+    instead: 'records',
+  },
+  {
+    name: 'own rights for any take',
+    file: 'take.lua',
+    text: 'leaseMs, workerId, false)',
+    instead: 'leaseMs, workerId, true)',
+  },
+  {
+    name: 'own rights over tokens of any holder',
+    file: 'functions/begin-entries.lua',
+    text: "(own and holder and holder == string.match(call, '^(.*)%.%d+$'))",
+    instead: 'own',
+  },
+  {
+    name: 'no XDEL after XACK in settle',
+    file: 'settle.lua',
+    text: ", { 'XDEL', stream, unpack(old) }",
+    instead: '',
+  },
+  {
+    name: 'no XACK before XDEL in settle',
+    file: 'settle.lua',
+    text: "{ 'XACK', stream, group, unpack(old) }, ",
+    instead: '',
+  },
+  {
+    name: 'a crash that is not counted',
+    file: 'reclaim.lua',
+    text: 'if crashes > crashLimit then return giveUp(record, crashes) end',
+    instead: 'if crashes > crashLimit then crashes = 1000 end',
+  },
+  {
+    name: 'a consumer deleted with its pending rows',
+    file: 'forget-worker.lua',
+    text: "if #pending > 0 then return 'KEPT' end",
+    instead: '',
+  },
+]
+
+/** The scripts with one rule taken out. @throws {Error} the text does not stand there exactly once. */
+export function mutated(mutant: Mutant): ScriptTexts {
+  const original = readFileSync(new URL(mutant.file, FOLDER), 'utf8').trimEnd()
+  const found = original.split(mutant.text).length - 1
+  if (found !== 1) {
+    throw new Error(
+      `expected ${mutant.file} to hold ${JSON.stringify(mutant.text)} once, got: ${found} times (mend the mutant)`,
+    )
+  }
+  const changed = original.replace(mutant.text, () => mutant.instead)
+  return new Map(
+    [...scripts()].map(([name, { text }]) => [name, withSpecClock(text.replace(original, () => changed))] as const),
+  )
+}

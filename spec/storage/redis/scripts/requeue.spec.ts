@@ -1,0 +1,265 @@
+/** requeue.lua on raw keys: attempts handed back without being counted, and deliveries that were never begun. */
+import { expect } from 'chai'
+import {
+  aClaim,
+  beginOne,
+  begunOf,
+  changesOf,
+  enqueue,
+  expectWhole,
+  ODD_NUMBERS,
+  onBench,
+  recordOf,
+  settle,
+  spoil,
+  START_MS,
+  take,
+} from './support.ts'
+import type { ScriptBench, Words } from './support.ts'
+
+interface Held {
+  readonly id: string
+  readonly leaseToken: string
+  readonly entryId: string
+}
+
+async function requeue(bench: ScriptBench, delay: 'none' | 'growing', ...held: readonly Held[]): Promise<Words> {
+  const words = held.flatMap(({ id, leaseToken, entryId }) => [id, leaseToken, entryId])
+  return (await bench.run('requeue', delay === 'growing' ? '1' : '', ...words)) as Words
+}
+
+/** Delivers one entry without beginning it. */
+async function deliverOne(bench: ScriptBench, id: string): Promise<Held> {
+  await bench.redis.xreadgroup('GROUP', bench.group, 'reader', 'COUNT', 1, 'STREAMS', bench.stream(), '>')
+  return { id, leaseToken: '', entryId: (await recordOf(bench, id))['entryId'] ?? '' }
+}
+
+const NOW = String(START_MS)
+
+describe('requeue.lua', () => {
+  it(
+    'hands a first attempt back as if it had never begun, at the end of its band',
+    onBench(async (bench) => {
+      const begun = await beginOne(bench)
+      await enqueue(bench, { id: 'b' })
+      const { answer, changes } = await changesOf(bench, () => requeue(bench, 'none', begun))
+      const { entryId = '' } = await recordOf(bench)
+      expect(answer).to.deep.equal(['REQUEUED'])
+      expect(changes).to.deep.equal({
+        'task:a status': 'RUNNING -> READY',
+        'task:a leaseToken': `${begun.leaseToken} ->`,
+        'task:a lastMove': `-> requeue ${begun.leaseToken}`,
+        'task:a entryId': `${begun.entryId} -> ${entryId}`,
+        'task:a attempts': '1 -> 0',
+        'task:a workerIds': 'first ->',
+        'task:a handBacks': '-> 0',
+        'task:a runAfter': '->',
+        'task:a startedAt': `${NOW} ->`,
+        'task:a lastAttemptedAt': `${NOW} ->`,
+        'cell:mail:send:RUNNING a': `${NOW} ->`,
+        'cell:mail:send:READY a': `-> ${NOW}`,
+        'leases a': `${START_MS + 1_000} ->`,
+        [`stream:mail:normal entry ${begun.entryId}`]: 'a ->',
+        [`stream:mail:normal pending ${begun.entryId}`]: 'first.holder ->',
+        [`stream:mail:normal entry ${entryId}`]: '-> a',
+      })
+      expect((await take(bench, 2)).map(([, id]) => id)).to.deep.equal(['b', 'a'])
+      await expectWhole(bench)
+    }),
+  )
+
+  it(
+    'takes the number, the worker and nothing else of a later attempt back; the fence goes on',
+    onBench(async (bench) => {
+      const first = await beginOne(bench)
+      await settle(bench, { ...first, outcome: 'READY' })
+      await bench.elapse(10)
+      const second = begunOf((await take(bench, 1, { claim: aClaim('second') }))[0])
+      expect(await requeue(bench, 'none', second)).to.deep.equal(['REQUEUED'])
+      expect(await recordOf(bench)).to.include({
+        attempts: '1',
+        workerIds: 'first',
+        startedAt: NOW,
+        fence: second.fence,
+      })
+      const third = begunOf((await take(bench, 1))[0])
+      expect(third.attempts).to.equal('2')
+      expect(Number(third.fence)).to.be.greaterThan(Number(second.fence))
+      await expectWhole(bench)
+    }),
+  )
+
+  it(
+    'makes the record wait longer each time when asked to: 250 ms, doubled, a minute at most',
+    onBench(async (bench) => {
+      const expected = [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]
+      await enqueue(bench, { id: 'a' })
+      for (const [index, delayMs] of expected.entries()) {
+        const begun = begunOf((await take(bench, 1))[0])
+        expect(begun.handBacks).to.equal(String(index))
+        expect(await requeue(bench, 'growing', begun)).to.deep.equal(['REQUEUED'])
+        expect(await recordOf(bench)).to.include({
+          runAfter: String(bench.nowMs + delayMs),
+          entryId: '',
+          attempts: '0',
+        })
+        await expectWhole(bench)
+        await bench.elapse(delayMs)
+        await bench.run('promote', 'mail')
+      }
+    }),
+  )
+
+  it(
+    'gives a delivery that was not begun a new entry, and does not begin it',
+    onBench(async (bench) => {
+      await enqueue(bench, { id: 'a' })
+      const delivered = await deliverOne(bench, 'a')
+      const { answer, changes } = await changesOf(bench, () => requeue(bench, 'none', delivered))
+      const { entryId = '' } = await recordOf(bench)
+      expect(answer).to.deep.equal(['REQUEUED'])
+      expect(changes).to.deep.equal({
+        'task:a entryId': `${delivered.entryId} -> ${entryId}`,
+        [`stream:mail:normal entry ${delivered.entryId}`]: 'a ->',
+        [`stream:mail:normal pending ${delivered.entryId}`]: 'reader ->',
+        [`stream:mail:normal entry ${entryId}`]: '-> a',
+      })
+      // Sent again without a token it is LOST, which the caller ignores
+      expect(await changesOf(bench, () => requeue(bench, 'none', delivered))).to.deep.equal({
+        answer: ['LOST'],
+        changes: {},
+      })
+    }),
+  )
+
+  it(
+    'leaves a delivery alone that was begun meanwhile',
+    onBench(async (bench) => {
+      await enqueue(bench, { id: 'a' })
+      const delivered = await deliverOne(bench, 'a')
+      await bench.run('begin', ...aClaim(), '', bench.stream(), delivered.entryId, 'a')
+      expect(await changesOf(bench, () => requeue(bench, 'none', delivered))).to.deep.equal({
+        answer: ['LOST'],
+        changes: {},
+      })
+    }),
+  )
+
+  it(
+    'answers REQUEUED and changes nothing when sent again, also after the record began anew',
+    onBench(async (bench) => {
+      const begun = await beginOne(bench)
+      await requeue(bench, 'growing', begun)
+      const again = await changesOf(bench, () => requeue(bench, 'growing', begun))
+      expect(again).to.deep.equal({ answer: ['REQUEUED'], changes: {} })
+      await bench.elapse(250)
+      await bench.run('promote', 'mail')
+      const second = begunOf((await take(bench, 1, { claim: aClaim('second') }))[0])
+      expect(second.leaseToken).to.match(/^1:second/)
+      const later = await changesOf(bench, () => requeue(bench, 'growing', begun))
+      expect(later).to.deep.equal({ answer: ['REQUEUED'], changes: {} })
+      expect(await settle(bench, second)).to.deep.equal(['SETTLED'])
+      expect(await requeue(bench, 'growing', begun)).to.deep.equal(['LOST'])
+    }),
+  )
+
+  it(
+    'answers LOST and writes nothing for a token or an entry that is not the record’s',
+    onBench(async (bench) => {
+      const begun = await beginOne(bench)
+      await enqueue(bench, { id: 'waiting' }, { id: 'later', runAfter: START_MS + 500 })
+      const strangers = [
+        { ...begun, leaseToken: '1:other.1' },
+        { ...begun, leaseToken: '' },
+        { id: 'waiting', leaseToken: '', entryId: '1-1' },
+        { id: 'waiting', leaseToken: '', entryId: '' },
+        { id: 'later', leaseToken: '', entryId: '' },
+        { ...begun, id: 'absent' },
+      ]
+      const { answer, changes } = await changesOf(bench, () => requeue(bench, 'none', ...strangers))
+      expect(answer).to.deep.equal(strangers.map(() => 'LOST'))
+      expect(changes).to.deep.equal({})
+    }),
+  )
+
+  it(
+    'judges each of a batch by itself',
+    onBench(async (bench) => {
+      const [a, b] = [await beginOne(bench, { id: 'a' }), await beginOne(bench, { id: 'b' })]
+      await spoil(bench, bench.keys.record('text'))
+      const items = [a, { ...b, leaseToken: '1:other.1' }, { ...b, id: 'text' }, b, a]
+      expect(await requeue(bench, 'none', ...items)).to.deep.equal([
+        'REQUEUED',
+        'LOST',
+        'BROKEN',
+        'REQUEUED',
+        'REQUEUED',
+      ])
+      await expectWhole(bench)
+    }),
+  )
+
+  for (const index of [
+    'cell:mail:send:RUNNING',
+    'cell:mail:send:READY',
+    'leases',
+    'stream:mail:normal',
+    'delayed:mail',
+  ]) {
+    it(
+      `hands back all the same when ${index} is of a wrong type, and answers with the error`,
+      onBench(async (bench) => {
+        const [a, b] = [await beginOne(bench, { id: 'a' }), await beginOne(bench, { id: 'b', queueName: 'other' })]
+        await bench.redis.del(bench.keys.root + index)
+        await spoil(bench, bench.keys.root + index)
+        const answer = await requeue(bench, index === 'delayed:mail' ? 'growing' : 'none', a, b)
+        expect(answer.slice(0, 2)).to.deep.equal(['REQUEUED', 'REQUEUED'])
+        expect(answer[2]).to.contain('WRONGTYPE')
+        for (const id of ['a', 'b']) expect(await recordOf(bench, id)).to.include({ status: 'READY', leaseToken: '' })
+        if (index === 'stream:mail:normal') {
+          expect((await bench.keyspace()).sortedSets['delayed:mail']).to.deep.equal({ a: String(START_MS + 60_000) })
+        }
+      }),
+    )
+  }
+
+  it(
+    'takes an odd number for 0',
+    onBench(async (bench) => {
+      const fields = ['attempts', 'handBacks', 'crashes', 'fence', 'enqueuedAt', 'runAfter']
+      for (const [index, odd] of ODD_NUMBERS.entries()) {
+        const begun = await beginOne(bench, { id: `odd${index}` })
+        await bench.redis.hset(bench.keys.record(begun.id), Object.fromEntries(fields.map((field) => [field, odd])))
+        expect(await requeue(bench, 'growing', begun), odd).to.deep.equal(['REQUEUED'])
+        expect(await recordOf(bench, begun.id), odd).to.include({
+          attempts: '0',
+          handBacks: '1',
+          runAfter: String(START_MS + 250),
+        })
+      }
+    }),
+  )
+
+  it(
+    'hands an attempt back once, however many send it at the same time',
+    onBench(async (bench) => {
+      const begun = await beginOne(bench)
+      const answers = await Promise.all(Array.from({ length: 10 }, () => requeue(bench, 'none', begun)))
+      expect(answers.flat()).to.deep.equal(Array.from({ length: 10 }, () => 'REQUEUED'))
+      await expectWhole(bench)
+    }),
+  )
+
+  it(
+    'hands back for a client without groups; the old entry stays, as nobody there could remove it',
+    onBench(
+      async (bench) => {
+        await enqueue(bench, { id: 'a' })
+        const begun = begunOf((await bench.run('run-by-id', ...aClaim('web'), 'a', '')) as Words)
+        expect(await requeue(bench, 'none', begun)).to.deep.equal(['REQUEUED'])
+        expect(await recordOf(bench)).to.include({ status: 'READY', attempts: '0' })
+      },
+      { group: '' },
+    ),
+  )
+})
