@@ -153,8 +153,8 @@ export class StreamQueue {
    * Takes over up to `count` attempts whose worker died, going on where the last call ended.
    *
    * @param options.queueNames whose streams are looked through; all known ones when left out.
-   * @param options.beginOnly whose records are begun; `queueNames` when left out. Leases run out in any queue: what is of
-   *   another one is handed back, for those who serve it.
+   * @param options.beginOnly whose records are begun, `queueNames` when left out; what is found of others is handed back, for
+   *   those who serve them.
    * @param options.idleMs deliveries idle for less are left alone; the lease when left out.
    * @param options.restart begins with the first stream, wherever the last call ended.
    * @param options.workerId as in `take`.

@@ -141,6 +141,8 @@ export class Worker extends EventEmitter<WorkerEvents> {
   #state: 'new' | 'running' | 'draining' | 'stopped' = 'new'
   /** The last take found nothing: block, or be idle. */
   #dry = false
+  /** Grows with every sign that something may wait; a take that was sent before such a sign proves nothing. */
+  #signs = 0
   #saidIdle = false
   #mustRecover = false
   #reclaimDue = true
@@ -277,7 +279,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
     if (this.options.continuous || !this.#dry || this.#inHand.size > 0 || this.#state !== 'running') return false
     await this.#refreshQueues()
     const { moved } = await this.#queue.promote(this.#queueNames)
-    if (moved > 0) this.#dry = false
+    if (moved > 0) this.#sign()
     return !this.#dry
   }
 
@@ -296,7 +298,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
       return false
     }
     if (!wanted) await this.#settle(ended)
-    else if (ended.length === 0) this.#accept(await this.#timed((at) => this.#take(count, at)))
+    else if (ended.length === 0) this.#accept(await this.#take(count))
     else await this.#settleAndTake(ended, count)
     return true
   }
@@ -322,18 +324,19 @@ export class Worker extends EventEmitter<WorkerEvents> {
     return !this.options.continuous
   }
 
-  async #take(count: number, sentAtMs: number): Promise<{ taken: Taken; sentAtMs: number }> {
-    return { taken: await this.#queue.take(count, { queueNames: this.#queueNames }), sentAtMs }
+  async #take(count: number): Promise<{ taken: Taken; sentAtMs: number; signs: number }> {
+    const [sentAtMs, signs] = [systemClock.monotonicMs(), this.#signs]
+    return { taken: await this.#queue.take(count, { queueNames: this.#queueNames }), sentAtMs, signs }
   }
 
   async #settleAndTake(ended: Ended[], count: number): Promise<void> {
     for (const { hand } of ended) hand.closing = true
-    const sentAtMs = systemClock.monotonicMs()
+    const [sentAtMs, signs] = [systemClock.monotonicMs(), this.#signs]
     try {
       const settlements = ended.map(({ settlement }) => settlement)
       const { words, taken } = await this.#queue.settleAndTake(settlements, count, this.#queueNames)
       this.#answered(ended, words)
-      this.#accept({ taken, sentAtMs })
+      this.#accept({ taken, sentAtMs, signs })
     } catch (error) {
       this.#ended.unshift(...ended)
       throw error
@@ -411,8 +414,8 @@ export class Worker extends EventEmitter<WorkerEvents> {
 
   // Deliveries
 
-  #accept({ taken, sentAtMs }: { taken: Taken; sentAtMs: number }): void {
-    this.#dry = taken.begun.length === 0 && taken.passed === 0
+  #accept({ taken, sentAtMs, signs }: { taken: Taken; sentAtMs: number; signs: number }): void {
+    this.#dry = taken.begun.length === 0 && taken.passed === 0 && signs === this.#signs
     this.#begin(taken.begun, sentAtMs)
   }
 
@@ -522,7 +525,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
         return
       }
       this.#ended.push({ hand, settlement: ending.settle })
-      this.#dry = false
+      this.#sign()
       this.#wakeUp()
     })
   }
@@ -560,7 +563,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
     } finally {
       // Unanswered: it is found in the own list, or its lease runs out and somebody takes over.
       this.#release(hands)
-      this.#dry = false
+      this.#sign()
       this.#wakeUp()
     }
   }
@@ -614,7 +617,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
         this.#reader = undefined
         this.#readBackoffMs = FIRST_BACKOFF_MS
         if (taken.begun.length === 0 && taken.passed === 0) return
-        this.#dry = false
+        this.#sign()
         this.#begin(taken.begun, sentAtMs)
       })
       .catch((error: unknown) => {
@@ -647,6 +650,12 @@ export class Worker extends EventEmitter<WorkerEvents> {
     })
   }
 
+  /** Something may wait: take, do not block. */
+  #sign(): void {
+    this.#dry = false
+    this.#signs += 1
+  }
+
   #wakeUp(): void {
     this.#woken = true
     this.#wake?.()
@@ -661,7 +670,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
     this.#queueNames = next
     // The blocking read looks at the queues it was started with.
     this.#reader?.abort.abort()
-    this.#dry = false
+    this.#sign()
     this.#wakeUp()
   }
 
@@ -689,7 +698,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
       const { moved, dueInMs: next } = await this.#queue.promote(this.#queueNames)
       dueInMs = next ?? Infinity
       if (moved > 0) {
-        this.#dry = false
+        this.#sign()
         this.#wakeUp()
       }
     } catch (error) {
@@ -703,7 +712,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
     const { begun, crashed, done } = await this.#queue.reclaim(free, { queueNames: this.#queueNames })
     // A pass cut short by the slots goes on when the next are free.
     this.#reclaimDue = !done
-    if (begun.length > 0) this.#dry = false
+    if (begun.length > 0) this.#sign()
     this.#begin(begun, sentAtMs)
     if (crashed.length > 0) {
       this.#logger.error({ code: 'ERR_TASKS_ABANDONED', ids: crashed }, 'records failed: their workers died too often')
@@ -723,7 +732,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
     if (this.#state !== 'running') return
     this.#mustRecover = true
     this.#reclaimDue = true
-    this.#dry = false
+    this.#sign()
     // The slot of the blocking read may be the only one.
     if (this.#free() <= 0) this.#reader?.abort.abort()
     this.#wakeUp()
@@ -816,10 +825,6 @@ export class Worker extends EventEmitter<WorkerEvents> {
     for (const { attempt } of hands) attempt.handBack()
     if (hands.length > 0) this.#inBackground(this.#handBack(hands))
     this.#wakeUp()
-  }
-
-  #timed<T>(act: (sentAtMs: number) => Promise<T>): Promise<T> {
-    return act(systemClock.monotonicMs())
   }
 
   #failed(error: unknown): void {

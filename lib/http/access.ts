@@ -113,7 +113,7 @@ export function bearerToken(
   options: { actions?: readonly Action[] } = {},
 ): Authorize {
   const digest = (text: string): Buffer => createHash('sha256').update(text).digest()
-  const list = typeof secrets === 'string' ? [secrets] : secrets
+  const list: readonly string[] = typeof secrets === 'string' ? [secrets] : secrets
   const { actions = ACTIONS } = options
   if (!Array.isArray(list) || list.length === 0 || !list.every((secret) => SECRET.test(secret))) {
     const cure = 'make one with: node -p "crypto.randomBytes(32).toString(\'base64url\')"'

@@ -270,7 +270,8 @@ export function minuteCountOf(field: string, text: string): MinuteCount | undefi
   const bucket = Number(bucketText)
   const count = Number(text)
   if (queueName === '' || (kind !== 'SUCCESSFUL' && kind !== 'FAILED' && kind !== 'wait')) return undefined
-  if (!Number.isInteger(bucket) || bucket < 0 || bucket > 24 || !Number.isSafeInteger(count) || count < 0) return undefined
+  if (!Number.isInteger(bucket) || bucket < 0 || bucket > 24 || !Number.isSafeInteger(count) || count < 0)
+    return undefined
   return { queueName, kind, bucket, count }
 }
 
@@ -283,13 +284,18 @@ export interface ServerFacts {
 
 export interface RecordStorage {
   /** (nothing) -> READY: record, index and entry (or delayed row) together. An id that exists stays as it is: EXISTS. At most 1000. */
-  enqueue(records: readonly NewRecord[]): Promise<readonly ({ word: 'ENQUEUED'; enqueuedAt: number } | { word: 'EXISTS' })[]>
+  enqueue(
+    records: readonly NewRecord[],
+  ): Promise<readonly ({ word: 'ENQUEUED'; enqueuedAt: number } | { word: 'EXISTS' })[]>
   /** Records by id, in order; `undefined` where there is none. */
   find(ids: readonly string[]): Promise<readonly FoundRecord[]>
   /** Ids of a page, by `enqueuedAt` then id; cost grows with cells and size, not with records. */
   list(request: ListRequest): Promise<readonly ListPosition[]>
   /** The exact number of records in each cell, in order; with bounds, those enqueued between them. */
-  count(cells: readonly Cell[], bounds?: { from?: number | undefined; to?: number | undefined }): Promise<readonly number[]>
+  count(
+    cells: readonly Cell[],
+    bounds?: { from?: number | undefined; to?: number | undefined },
+  ): Promise<readonly number[]>
   /** Every queue, and every (queue, task name) that a record was ever stored under. */
   catalog(): Promise<{ readonly queueNames: readonly string[]; readonly tasks: readonly Omit<Cell, 'status'>[] }>
   /** Not RUNNING -> same state, another place if priority or due time say so. Last writer wins. */
@@ -320,11 +326,18 @@ export interface DeliveryStorage {
    */
   settle(items: readonly Settlement[]): Promise<readonly SettleWord[]>
   /** `settle`, then `take`, in one write to the storage: a busy worker's turn. */
-  settleAndTake(items: readonly Settlement[], request: TakeRequest): Promise<{ words: readonly SettleWord[]; taken: Taken }>
+  settleAndTake(
+    items: readonly Settlement[],
+    request: TakeRequest,
+  ): Promise<{ words: readonly SettleWord[]; taken: Taken }>
   /** RUNNING -> READY with the attempt not counted; `growing`: due after a delay that doubles each time. LOST as in settle. At most 100. */
   requeue(leases: readonly Lease[], delay: 'none' | 'growing'): Promise<readonly ('REQUEUED' | 'LOST' | 'BROKEN')[]>
   /** RUNNING -> RUNNING: moves the deadlines of leases whose token is still on the record. At most 100. */
-  renew(consumer: string, leaseMs: number, leases: readonly Lease[]): Promise<readonly ('RENEWED' | 'LOST' | 'BROKEN')[]>
+  renew(
+    consumer: string,
+    leaseMs: number,
+    leases: readonly Lease[],
+  ): Promise<readonly ('RENEWED' | 'LOST' | 'BROKEN')[]>
   /** RUNNING whose lease ran out -> RUNNING under a new lease (crashes + 1), or FAILED over the limit; idle READY -> RUNNING. */
   reclaim(request: ReclaimRequest): Promise<ReclaimAnswer>
   /** READY and due -> READY with an entry. At most 100 a call: with 100 moved, call again. */

@@ -1,4 +1,7 @@
 import { expect } from 'chai'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { eventually } from '../support/eventually.ts'
 import { eachProject, TIMEOUT_MS, VERSION } from './project.ts'
 
@@ -23,10 +26,12 @@ describe('run-redis-tasks', function () {
   describe('for a person', () => {
     it('runs what is due, prints a line a task on stdout, and ends with code 0', async () => {
       const first = await project().enqueue('echo', ['a'])
-      const second = await project().enqueue('fail', ['no \u001b[31mluck\nat all'])
+      const second = await project().enqueue('fail', ['no \u001b[31mluck\nat redis://me:hunter2@host'])
       const { code, stdout } = await project().run('run-redis-tasks', ['tasks.js'])
       expect(stdout).to.match(new RegExp(`^SUCCESSFUL echo ${first} \\d+ ms$`, 'm'))
-      expect(stdout).to.match(new RegExp(`^FAILED fail ${second} \\d+ ms TypeError: no luck at all$`, 'm'))
+      expect(stdout).to.match(
+        new RegExp(`^FAILED fail ${second} \\d+ ms TypeError: no luck at redis://me:\\*\\*\\*@host$`, 'm'),
+      )
       expect(stdout).to.match(/^No tasks available$/m)
       expect(stdout).to.match(/^Processed 2 task\(s\): 1 successful, 1 failed, 0 to run again\n$/m)
       expect(code, 'a failing task is not a failing worker').to.equal(0)
@@ -323,5 +328,21 @@ describe('run-redis-tasks without a server', function () {
       event: 'error',
       code: 'ERR_TASKS_STORAGE_UNAVAILABLE',
     })
+  })
+
+  it('ends with code 3 also when what answers there never says a word', async () => {
+    const silent = createServer(() => {}).listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    try {
+      project().writeTasks('tasks.js', { echo: TASKS.echo })
+      const { port } = silent.address() as AddressInfo
+      const { code, stderr } = await project().run('run-redis-tasks', ['tasks.js'], {
+        REDIS_URL: `redis://127.0.0.1:${port}`,
+      })
+      expect(code).to.equal(3)
+      expect(stderr).to.include(`127.0.0.1:${port}/0`)
+    } finally {
+      silent.close()
+    }
   })
 })

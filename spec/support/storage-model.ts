@@ -176,7 +176,8 @@ export class StorageModel {
   ): { begun: string[]; crashed: string[] } {
     const begun: string[] = []
     const crashed: string[] = []
-    const due = this.withStatus('RUNNING').filter(({ leaseUntil }) => leaseUntil <= now)
+    // Every walk asks for the stream of the normal band: leases of the others wait for their own call.
+    const due = this.withStatus('RUNNING').filter(({ leaseUntil, priority }) => leaseUntil <= now && priority === 0)
     for (const record of due.sort((a, b) => a.leaseUntil - b.leaseUntil || (a.id < b.id ? -1 : 1))) {
       if (record.crashes === crashLimit) {
         record.crashes += 1

@@ -1,8 +1,9 @@
 /**
  * Reclaim on memory: what a dead worker left, found from both sides as on Redis. The lease side takes the first 100
- * leases that ran out, whatever their queue; the idle side looks at one page of one stream's pending list.
+ * leases that ran out, and of these the stream's own; the idle side looks at one page of one stream's pending list.
  * A live lease is never touched, however long its delivery has been idle.
  */
+import { bandOf } from '../storage.ts'
 import type { Delivery, ReclaimAnswer, ReclaimRequest } from '../storage.ts'
 import type { DeliveryVerbs } from './delivery-verbs.ts'
 import type { Keyspace } from './keyspace.ts'
@@ -42,7 +43,9 @@ export function reclaim(
 
   for (const { member } of keyspace.leases.range({ to: now, limit: LEASES_PER_CALL })) {
     const record = keyspace.records.get(member)
-    if (record) takeOver(record)
+    // Those of other streams wait for their own call: a worker of some queues begins nothing of the others.
+    if (record?.queueName === request.stream.queueName && bandOf(record.priority) === request.stream.band)
+      takeOver(record)
   }
 
   const stream = keyspace.stream(request.stream.queueName, request.stream.band)

@@ -86,6 +86,8 @@ export class BlockingReader {
             const cure = 'the connection is replaced and the read goes on'
             reject(new StorageUnavailableError('end a blocking read', `no answer in ${blockMs + WATCHDOG_MS} ms`, cure))
             this.#connection.replace(client)
+            // What ended this socket without a sign has ended the other one as likely as not.
+            this.#others.replace()
           }, blockMs + WATCHDOG_MS)
           signal.addEventListener('abort', onAbort, { once: true })
           if (signal.aborted) onAbort()

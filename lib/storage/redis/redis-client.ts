@@ -143,7 +143,11 @@ function loadDriver(): Driver {
       if ((error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND') throw error
     }
   }
-  throw new StorageClientError('installed', 'neither ioredis nor iovalkey', 'npm install ioredis, or use the memory backend')
+  throw new StorageClientError(
+    'installed',
+    'neither ioredis nor iovalkey',
+    'npm install ioredis, or use the memory backend',
+  )
 }
 
 /** The settings as the driver's own options. An URL gives host, port, user, password and database; settings beside it win. */
@@ -204,7 +208,10 @@ export class ConnectionFactory {
   open(role: ConnectionRole): RedisConnection {
     const overrides = { ...ALWAYS, ...BY_ROLE[role] }
     const client = this.#client
-    if (client) return client.isCluster ? client.duplicate([], clusterOptions(client.options, overrides)) : client.duplicate(overrides)
+    if (client)
+      return client.isCluster
+        ? client.duplicate([], clusterOptions(client.options, overrides))
+        : client.duplicate(overrides)
     const { options, nodes } = this.#settings
     const { Redis, Cluster } = loadDriver()
     if (nodes) return asConnection(new Cluster(nodes, clusterOptions(options, overrides)))
@@ -215,12 +222,19 @@ export class ConnectionFactory {
 /** A cluster's own options govern discovery and redirection; those of its nodes are ours to set. */
 function clusterOptions(options: Readonly<DriverOptions>, overrides: DriverOptions): DriverOptions {
   const nodeOptions = options['redisOptions'] as DriverOptions | undefined
-  return { keyPrefix: '', lazyConnect: false, enableAutoPipelining: false, redisOptions: { ...nodeOptions, ...overrides } }
+  return {
+    keyPrefix: '',
+    lazyConnect: false,
+    enableAutoPipelining: false,
+    redisOptions: { ...nodeOptions, ...overrides },
+  }
 }
 
 function settingsOf(client: RedisConnection): ServerSettings {
   const pick = (options: Readonly<DriverOptions>): DriverOptions =>
-    Object.fromEntries(WHERE.flatMap((name) => (options[name] === undefined || options[name] === null ? [] : [[name, options[name]]])))
+    Object.fromEntries(
+      WHERE.flatMap((name) => (options[name] === undefined || options[name] === null ? [] : [[name, options[name]]])),
+    )
   if (!client.isCluster) return { options: pick(client.options) }
   const redisOptions = pick((client.options['redisOptions'] as DriverOptions | undefined) ?? {})
   const nodes = (client.nodes?.('all') ?? []).map(({ options: { host, port } }) => ({ host, port }))
@@ -230,7 +244,8 @@ function settingsOf(client: RedisConnection): ServerSettings {
 function addressOf({ options, nodes }: ServerSettings): string {
   const text = (value: unknown, otherwise: string): string =>
     typeof value === 'string' || typeof value === 'number' ? String(value) : otherwise
-  const at = (where: Readonly<DriverOptions>): string => `${text(where['host'], 'localhost')}:${text(where['port'], '6379')}`
+  const at = (where: Readonly<DriverOptions>): string =>
+    `${text(where['host'], 'localhost')}:${text(where['port'], '6379')}`
   if (nodes) return nodes.map((node) => at(node as DriverOptions)).join(',') || 'a cluster'
   if (typeof options['path'] === 'string') return options['path']
   return `${at(options)}/${text(options['db'], '0')}`

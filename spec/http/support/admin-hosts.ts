@@ -79,8 +79,7 @@ export async function send(
   headers: Readonly<Record<string, string>> = { 'sec-fetch-site': 'same-origin' },
 ): Promise<Page> {
   const body = new URLSearchParams()
-  for (const [name, value] of Object.entries(fields))
-    for (const each of [value].flat()) body.append(name, each as string)
+  for (const [name, value] of Object.entries(fields)) for (const each of [value].flat()) body.append(name, each)
   return await visit(host, path, { method: 'POST', body, headers })
 }
 

@@ -242,7 +242,9 @@ export class RandomWalk {
       for (const [entryId, fields] of reply?.[0]?.[1] ?? []) found.push({ stream, entryId, id: fields?.[1] ?? '' })
     }
     const unknown = found.filter(
-      ({ id, entryId }) => !worker.inHand.has(id) && !worker.delivered.some((entry) => entry.entryId === entryId),
+      ({ stream, id, entryId }) =>
+        !worker.inHand.has(id) &&
+        !worker.delivered.some((entry) => entry.stream === stream && entry.entryId === entryId),
     )
     if (unknown.length === 0) return
     const args = unknown.flatMap(({ stream, entryId, id }) => [stream, entryId, id])

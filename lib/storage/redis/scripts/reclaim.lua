@@ -58,7 +58,8 @@ for i = 1, #due do
     writeIndex({ { 'ZREM', leases, due[i] } })
   elseif record.leaseUntil > nowMs then
     writeIndex({ { 'ZADD', leases, string.format('%.0f', record.leaseUntil), due[i] } })
-  else
+  elseif record.stream == stream then
+    -- Those of other streams wait for their own call: a worker of some queues begins nothing of the others.
     takeOver(record)
   end
 end

@@ -1,0 +1,73 @@
+/**
+ * Takes the pictures of the admin for the README and for a look at every page: both colour schemes, desktop and phone.
+ * Writes to docs/images/ (all of them to another folder when one is named): node --import tsx scripts/screenshots.ts [folder]
+ */
+import { mkdirSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import express from 'express'
+import { tasksRouter } from '../lib/http/tasks-router.ts'
+import { findChromium, startChromium } from '../spec/browser/support/chromium.ts'
+import { demoBackend } from '../spec/browser/support/demo-backend.ts'
+
+const README_PICTURES = new Set(['overview-light-1280', 'tasks-dark-1280'])
+const folder = process.argv[2] ?? fileURLToPath(new URL('../docs/images/', import.meta.url))
+const everything = process.argv[2] !== undefined
+
+const executable = findChromium()
+if (executable === undefined) throw new Error('expected Chromium on PATH or in CHROMIUM, got: none')
+mkdirSync(folder, { recursive: true })
+const backend = await demoBackend()
+const second = await demoBackend('archive')
+const app = express()
+app.use('/tasks', tasksRouter(backend, { label: everything ? 'staging' : '' }))
+const server = createServer(app).listen(0, '127.0.0.1')
+await new Promise((resolve) => server.once('listening', resolve))
+const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}/tasks/admin`
+const browser = await startChromium(executable)
+
+const failed = await backend.records.filter({ name: 'webhook.deliver', status: 'FAILED' }).first()
+const ready = await backend.records.filter({ status: 'READY' }).first()
+const pages: Readonly<Record<string, string>> = {
+  overview: '',
+  tasks: '/tasks',
+  filtered: '/tasks?status=FAILED&queue=default&enqueued_from=24h&text=hooks&nonsense=1',
+  task: `/tasks/${failed?.id ?? ''}`,
+  waiting: `/tasks/${ready?.id ?? ''}`,
+  workers: '/workers',
+  nothing: '/tasks?queue=mail&text=nowhere',
+  gone: '/tasks/00000000-0000-7000-8000-000000000000',
+}
+
+for (const scheme of ['light', 'dark'] as const) {
+  for (const width of everything ? [1280, 390] : [1280]) {
+    const context = await browser.newContext({
+      colorScheme: scheme,
+      viewport: { width, height: 800 },
+      deviceScaleFactor: everything ? 1 : 2,
+    })
+    const page = await context.newPage()
+    for (const [name, path] of Object.entries(pages)) {
+      const file = `${name}-${scheme}-${width}`
+      if (!everything && !README_PICTURES.has(file)) continue
+      await page.goto(`${base}${path}`)
+      await page.screenshot({ path: join(folder, `${file}.png`), fullPage: everything })
+    }
+    if (everything) {
+      await page.goto(`${base}/tasks?status=FAILED`)
+      await page.locator('#facet-queue > summary').click()
+      await page.screenshot({ path: join(folder, `menu-${scheme}-${width}.png`) })
+      await page.keyboard.press('Escape')
+      await page.locator('input[name="scope"][value="all"]').check()
+      await page.locator('button', { hasText: 'Delete' }).click()
+      await page.screenshot({ path: join(folder, `confirm-${scheme}-${width}.png`), fullPage: true })
+    }
+    await context.close()
+  }
+}
+await browser.close()
+server.close()
+await backend.close()
+await second.close()
