@@ -86,7 +86,11 @@ export class Attempt {
       this.#break = reject
       if (timeoutMs === undefined) return
       timer = this.#clock.setTimeout(() => {
-        const reason = new TaskTimeoutError(`an attempt of ${this.task.name}`, timeoutMs, 'raise timeoutMs or do less in one task')
+        const reason = new TaskTimeoutError(
+          `an attempt of ${this.task.name}`,
+          timeoutMs,
+          'raise timeoutMs or do less in one task',
+        )
         this.#abort.abort(reason)
         reject(reason)
       }, timeoutMs)

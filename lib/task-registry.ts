@@ -12,7 +12,12 @@ export const taskRegistry = {
   /** @throws TaskOptionError the name is taken. */
   add(task: AnyTask): void {
     if (tasks.has(task.name)) {
-      throw new TaskOptionError('name', 'free', task.name, 'give this task another name; a module imported twice defines its tasks twice')
+      throw new TaskOptionError(
+        'name',
+        'free',
+        task.name,
+        'give this task another name; a module imported twice defines its tasks twice',
+      )
     }
     tasks.set(task.name, task)
   },

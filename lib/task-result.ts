@@ -198,7 +198,11 @@ export class TaskResult<Result = unknown, Args extends readonly unknown[] = read
     if (!this.isFinished) {
       const word = await this.#source.storage.awaitFinished(this.id, timeoutMs)
       if (word === 'TIMEOUT') {
-        throw new TaskTimeoutError(`record ${this.id}`, timeoutMs, 'wait longer, or check that a worker serves its queue')
+        throw new TaskTimeoutError(
+          `record ${this.id}`,
+          timeoutMs,
+          'wait longer, or check that a worker serves its queue',
+        )
       }
     }
     return await this.refresh()
