@@ -1,0 +1,340 @@
+/** The delivery verbs of RedisStorage: from an entry to its settled record, and back when a worker died. */
+import type { TaskStatus } from '../../task-status.ts'
+import { BANDS } from '../storage.ts'
+import type {
+  BlockingTakeRequest,
+  Claim,
+  Delivery,
+  DeliveryStorage,
+  Lease,
+  Promoted,
+  QueueDepth,
+  ReclaimAnswer,
+  ReclaimRequest,
+  RecoverRequest,
+  Settlement,
+  SettleWord,
+  Taken,
+  TakeRequest,
+} from '../storage.ts'
+import { BlockingReader, entriesOf } from './blocking-reader.ts'
+import type { ReadEntry } from './blocking-reader.ts'
+import { storageError } from './connection.ts'
+import { longestWaits } from './queue-figures.ts'
+import { BEGUN_COLUMNS, deliveryOf, readRows } from './record-fields.ts'
+import type { Row, RowsRead } from './record-fields.ts'
+import type { RedisLink } from './redis-link.ts'
+import type { ScriptCall } from './scripts.ts'
+
+/** Entries of the own list that one call looks at. */
+const OWN_PAGE = 100
+
+export class RedisDeliveries implements DeliveryStorage {
+  readonly #link: RedisLink
+  readonly #blocking: BlockingReader
+  /** False takes the path of servers before 6.0, which cannot read a stream inside a script. */
+  #scriptedReads: boolean
+
+  constructor(link: RedisLink, scriptedReads: boolean) {
+    this.#link = link
+    this.#blocking = new BlockingReader(link.reader, link.worker)
+    this.#scriptedReads = scriptedReads
+  }
+
+  async take(request: TakeRequest): Promise<Taken> {
+    this.#link.needGroups()
+    if (!this.#scriptedReads) return await this.#readAndBegin(request)
+    try {
+      return await this.#noted(request, await this.#link.deliver(this.#takeCall(request)))
+    } catch (error) {
+      if (!refusesScriptedReads(error)) throw error
+      this.#scriptedReads = false
+      return await this.#readAndBegin(request)
+    }
+  }
+
+  async takeBlocking(request: BlockingTakeRequest, signal: AbortSignal): Promise<Taken> {
+    this.#link.needGroups()
+    const streams = this.#link.streams(request.queueNames)
+    let entries: ReadEntry[]
+    try {
+      entries = await this.#blocking.read(this.#link.group, request.consumer, streams, request.blockMs, signal)
+    } catch (error) {
+      // Woken to stop: what the read still brought waits in this consumer's own list.
+      if (signal.aborted) return { begun: [], passed: 0 }
+      if (!isNoGroup(error)) throw storageError(error, 'wait for entries', this.#link.factory.address)
+      await this.#ensureQueues(request.queueNames)
+      return { begun: [], passed: 1 }
+    }
+    const kept = signal.aborted ? 0 : request.count
+    await this.#handBack(entries.slice(kept))
+    return await this.#begin(request, entries.slice(0, kept), false)
+  }
+
+  async recover(request: RecoverRequest): Promise<Taken> {
+    this.#link.needGroups()
+    const found: ReadEntry[] = []
+    for (const stream of this.#link.streams(request.queueNames)) {
+      let from = '0'
+      for (;;) {
+        const page = await this.#readEntries(request.consumer, stream, from, OWN_PAGE)
+        found.push(...page.filter((entry) => !request.inHand.has(entry.id)))
+        if (page.length < OWN_PAGE) break
+        from = page[page.length - 1]?.entryId ?? from
+      }
+    }
+    const begun: Delivery[] = []
+    let passed = 0
+    const kept = found.slice(0, request.count)
+    for (let index = 0; index < kept.length; index += 100) {
+      const taken = await this.#begin(request, kept.slice(index, index + 100), true)
+      begun.push(...taken.begun)
+      passed += taken.passed
+    }
+    const rest = found.slice(request.count)
+    for (let index = 0; index < rest.length; index += 100) {
+      // Begun again under a token of this call, so that they can be handed back whatever state they are in.
+      const taken = await this.#begin(request, rest.slice(index, index + 100), true)
+      if (taken.begun.length > 0)
+        await this.requeue(
+          taken.begun.map(({ lease }) => lease),
+          'none',
+        )
+    }
+    return { begun, passed }
+  }
+
+  async runById(claim: Claim, id: string, allowRetry: boolean): Promise<Delivery | TaskStatus | 'ABSENT' | 'BROKEN'> {
+    const row = (await this.#link.deliver({
+      name: 'run-by-id',
+      args: [...claimArgs(claim), id, allowRetry ? '1' : ''],
+    })) as Row
+    if (row[0] === 'BEGUN') {
+      this.#link.noteIndexError(row[BEGUN_COLUMNS.length])
+      return deliveryOf(row)
+    }
+    return (row[0] === 'STATE' ? row[1] : row[0]) as TaskStatus | 'ABSENT' | 'BROKEN'
+  }
+
+  async settle(items: readonly Settlement[]): Promise<readonly SettleWord[]> {
+    return this.#link.words(items.length, await this.#link.deliver(settleCall(items))) as SettleWord[]
+  }
+
+  async settleAndTake(
+    items: readonly Settlement[],
+    request: TakeRequest,
+  ): Promise<{ words: readonly SettleWord[]; taken: Taken }> {
+    const apart = async (): Promise<{ words: readonly SettleWord[]; taken: Taken }> => ({
+      words: await this.settle(items),
+      taken: await this.take(request),
+    })
+    if (!this.#scriptedReads) return await apart()
+    const calls = [settleCall(items), this.#takeCall(request)]
+    let replies: readonly unknown[]
+    try {
+      replies = await this.#link.worker.send('settle and take', async (client) => {
+        const answers = await this.#link.scripts.runTogether(client, calls)
+        const failed = answers.find((answer) => answer.status === 'rejected')
+        if (failed) throw failed.reason as Error
+        return answers.map((answer) => (answer as PromiseFulfilledResult<unknown>).value)
+      })
+    } catch (error) {
+      // Sent again, the settle answers what it answered.
+      if (!refusesScriptedReads(error)) throw error
+      this.#scriptedReads = false
+      return await apart()
+    }
+    const [settled, taken] = replies
+    const words = this.#link.words(items.length, settled) as SettleWord[]
+    return { words, taken: await this.#noted(request, taken) }
+  }
+
+  async requeue(
+    leases: readonly Lease[],
+    delay: 'none' | 'growing',
+  ): Promise<readonly ('REQUEUED' | 'LOST' | 'BROKEN')[]> {
+    const args = [delay === 'growing' ? '1' : '']
+    for (const { id, token, entryId } of leases) args.push(id, token, entryId)
+    const words = this.#link.words(leases.length, await this.#link.deliver({ name: 'requeue', args }))
+    return words as ('REQUEUED' | 'LOST' | 'BROKEN')[]
+  }
+
+  async renew(
+    consumer: string,
+    leaseMs: number,
+    leases: readonly Lease[],
+  ): Promise<readonly ('RENEWED' | 'LOST' | 'BROKEN')[]> {
+    const args = [consumer, String(leaseMs)]
+    for (const { id, token } of leases) args.push(id, token)
+    const words = this.#link.words(leases.length, await this.#link.deliver({ name: 'renew', args }))
+    return words as ('RENEWED' | 'LOST' | 'BROKEN')[]
+  }
+
+  async reclaim(request: ReclaimRequest): Promise<ReclaimAnswer> {
+    this.#link.needGroups()
+    const [next, ...rows] = (await this.#link.deliver({
+      name: 'reclaim',
+      args: [
+        ...claimArgs(request),
+        ...[request.count, request.crashLimit, request.idleMs].map(String),
+        request.crashError,
+        this.#link.keys.stream(request.stream.queueName, request.stream.band),
+        request.cursor === '' ? '-' : request.cursor,
+      ],
+    })) as [string, ...Row[]]
+    const read = readRows(rows)
+    await this.#note(read, [request.stream.queueName])
+    return { begun: read.begun, passed: read.passed, crashed: read.crashed, next: next === '-' ? '' : next }
+  }
+
+  async promote(queueName: string): Promise<Promoted> {
+    const answer = (await this.#link.deliver({ name: 'promote', args: [queueName] })) as [number, string, string?]
+    const [moved, dueIn, indexError] = answer
+    this.#link.noteIndexError(indexError)
+    return { moved, dueInMs: dueIn === '' ? null : Number(dueIn) }
+  }
+
+  async depth(queueNames: readonly string[]): Promise<readonly QueueDepth[]> {
+    const replies = await this.#link.pipeline('measure queues', (pipeline) => {
+      for (const queueName of queueNames) {
+        for (const band of BANDS) pipeline.xlen(this.#link.keys.stream(queueName, band))
+        pipeline.zcard(this.#link.keys.delayed(queueName))
+      }
+    })
+    const number = (index: number): number => {
+      const reply = replies[index]
+      if (!(reply instanceof Error)) return Number(reply)
+      if (reply.message.includes('WRONGTYPE')) return 0
+      throw storageError(reply, 'measure queues', this.#link.factory.address)
+    }
+    return queueNames.map((queueName, index) => ({
+      queueName,
+      high: number(index * 4),
+      normal: number(index * 4 + 1),
+      low: number(index * 4 + 2),
+      delayed: number(index * 4 + 3),
+    }))
+  }
+
+  async longestWait(queueNames: readonly string[]): Promise<readonly (number | null)[]> {
+    return await this.#link.producer.send('find its oldest waiting records', (client) =>
+      longestWaits(client, this.#link.keys, this.#link.group, queueNames),
+    )
+  }
+
+  #takeCall(request: TakeRequest): ScriptCall {
+    return {
+      name: 'take',
+      args: [...claimArgs(request), String(request.count), ...this.#link.streams(request.queueNames)],
+    }
+  }
+
+  async #noted(request: TakeRequest, reply: unknown): Promise<Taken> {
+    const read = readRows(reply as Row[])
+    await this.#note(read, request.queueNames)
+    return { begun: read.begun, passed: read.passed }
+  }
+
+  async #note(read: RowsRead, queueNames: readonly string[]): Promise<void> {
+    this.#link.noteIndexError(read.indexError)
+    for (const id of read.brokenIds) {
+      this.#link.logger.error(
+        { code: 'ERR_TASKS_RECORD_DAMAGED', id },
+        'a stored record cannot be read; it is left alone',
+      )
+    }
+    if (read.noGroup) await this.#ensureQueues(queueNames)
+  }
+
+  async #ensureQueues(queueNames: readonly string[]): Promise<void> {
+    const [, indexError] = (await this.#link.deliver({ name: 'ensure-queue', args: queueNames })) as [string, string?]
+    this.#link.noteIndexError(indexError)
+  }
+
+  async #readEntries(consumer: string, stream: string, from: string, count: number): Promise<ReadEntry[]> {
+    return await this.#link.worker.send('read entries', async (client) => {
+      const read = client.xreadgroup?.bind(client)
+      if (!read) throw new TypeError('expected a client with consumer groups')
+      try {
+        return entriesOf(
+          await read('GROUP', this.#link.group, consumer, 'COUNT', String(count), 'STREAMS', stream, from),
+        )
+      } catch (error) {
+        if (isNoGroup(error)) return []
+        // One broken stream must not hide what waits in the others.
+        if (!isWrongType(error)) throw error
+        this.#link.noteIndexError(`${error.message} ${stream}`)
+        return []
+      }
+    })
+  }
+
+  async #begin(claim: Claim, entries: readonly ReadEntry[], own: boolean): Promise<Taken> {
+    if (entries.length === 0) return { begun: [], passed: 0 }
+    const args = [...claimArgs(claim), own ? '1' : '']
+    for (const { stream, entryId, id } of entries) args.push(stream, entryId, id)
+    const read = readRows((await this.#link.deliver({ name: 'begin', args })) as Row[])
+    await this.#note(read, [])
+    return { begun: read.begun, passed: read.passed }
+  }
+
+  /** Delivered, but not begun. */
+  async #handBack(entries: readonly ReadEntry[]): Promise<void> {
+    if (entries.length === 0) return
+    await this.requeue(
+      entries.map(({ id, entryId }) => ({ id, entryId, token: '' })),
+      'none',
+    )
+  }
+
+  /** Before Redis 6.0: one stream after the other from here, then one begin. */
+  async #readAndBegin(request: TakeRequest): Promise<Taken> {
+    const entries: ReadEntry[] = []
+    let noGroup = false
+    for (const stream of this.#link.streams(request.queueNames)) {
+      const left = request.count - entries.length
+      if (left === 0) break
+      try {
+        entries.push(
+          ...(await this.#link.worker.send('read entries', async (client) =>
+            entriesOf(
+              await client.xreadgroup?.(
+                ...['GROUP', this.#link.group, request.consumer, 'COUNT', String(left), 'STREAMS', stream, '>'],
+              ),
+            ),
+          )),
+        )
+      } catch (error) {
+        if (isWrongType(error)) this.#link.noteIndexError(`${error.message} ${stream}`)
+        else if (isNoGroup(error)) noGroup = true
+        else throw error
+      }
+    }
+    if (noGroup) await this.#ensureQueues(request.queueNames)
+    return await this.#begin(request, entries, false)
+  }
+}
+
+function claimArgs({ consumer, call, leaseMs, workerId }: Claim): string[] {
+  return [consumer, call, String(leaseMs), workerId]
+}
+
+function settleCall(items: readonly Settlement[]): ScriptCall {
+  const args: string[] = []
+  for (const { lease, outcome, payload, delayMs } of items) {
+    args.push(lease.id, lease.token, outcome, payload, String(delayMs))
+  }
+  return { name: 'settle', args }
+}
+
+function isNoGroup(error: unknown): boolean {
+  return error instanceof Error && error.message.includes('NOGROUP')
+}
+
+function isWrongType(error: unknown): error is Error {
+  return error instanceof Error && error.message.includes('WRONGTYPE')
+}
+
+function refusesScriptedReads(error: unknown): boolean {
+  return error instanceof Error && error.message.includes('not allowed from script')
+}

@@ -1,0 +1,103 @@
+/**
+ * What the verbs of RedisStorage share: the connections of one backend, its keys and scripts, and how a call is sent and its
+ * answer's footnotes are read. Means nothing itself: which script is run, and why, is the verbs' own business.
+ */
+import { StorageClientError } from '../../errors.ts'
+import { silentLogger } from '../../logger.ts'
+import type { Logger } from '../../logger.ts'
+import { BANDS } from '../storage.ts'
+import { Connection } from './connection.ts'
+import { Keys, rootOf } from './keys.ts'
+import { ConnectionFactory } from './redis-client.ts'
+import type { RedisClientLike, RedisPipeline, ServerSettings } from './redis-client.ts'
+import { ScriptRunner } from './scripts.ts'
+import type { ScriptCall, ScriptName } from './scripts.ts'
+
+export interface RedisStorageOptions {
+  /** A client of the caller's (it is duplicated, never used), or where the server is. */
+  readonly server: { readonly client: RedisClientLike } | ServerSettings
+  readonly keyPrefix: string
+  readonly alias: string
+  readonly consumerGroup: string
+  readonly logger?: Logger
+  /** False takes the path of servers before 6.0, which cannot read a stream inside a script. */
+  readonly scriptedReads?: boolean
+}
+
+export class RedisLink {
+  readonly keys: Keys
+  /** The consumer group; empty for the mock, which has none. */
+  readonly group: string
+  readonly logger: Logger
+  readonly factory: ConnectionFactory
+  readonly scripts: ScriptRunner
+  readonly producer: Connection
+  readonly worker: Connection
+  readonly reader: Connection
+  readonly subscriber: Connection
+
+  constructor(options: RedisStorageOptions) {
+    this.logger = options.logger ?? silentLogger
+    this.factory = new ConnectionFactory(options.server)
+    this.keys = new Keys(rootOf(options.keyPrefix, options.alias))
+    // Scripts leave out what needs a group when it has no name.
+    this.group = this.factory.mocked ? '' : options.consumerGroup
+    this.scripts = new ScriptRunner(this.keys, this.group)
+    this.producer = new Connection(this.factory, 'producer', this.logger)
+    this.worker = new Connection(this.factory, 'worker', this.logger)
+    this.reader = new Connection(this.factory, 'reader', this.logger)
+    this.subscriber = new Connection(this.factory, 'subscriber', this.logger)
+  }
+
+  close(): void {
+    for (const connection of [this.producer, this.worker, this.reader, this.subscriber]) connection.close()
+  }
+
+  /** Runs a script on the producers' connection, which fails within a second. */
+  produce(name: ScriptName, args: readonly string[]): Promise<unknown> {
+    return this.producer.send(`run ${name}`, (client) => this.scripts.run(client, { name, args }))
+  }
+
+  /** Runs a script on the workers' connection, which never sends a command twice by itself. */
+  deliver(call: ScriptCall): Promise<unknown> {
+    return this.worker.send(`run ${call.name}`, (client) => this.scripts.run(client, call))
+  }
+
+  async pipeline(action: string, fill: (pipeline: RedisPipeline) => void): Promise<readonly unknown[]> {
+    return await this.producer.send(action, async (client) => {
+      const pipeline = client.pipeline()
+      fill(pipeline)
+      const replies = await pipeline.exec()
+      if (!replies) throw new Error('the connection was closed before it answered')
+      return replies.map(([error, value]) => error ?? value)
+    })
+  }
+
+  /** @throws StorageClientError the client has no consumer groups. */
+  needGroups(): void {
+    if (this.group !== '') return
+    throw new StorageClientError(
+      'one with consumer groups',
+      'ioredis-mock, which has none',
+      "to run workers without a server use the memory backend: { backend: 'memory' }",
+    )
+  }
+
+  /** High of every queue, then normal, then low. */
+  streams(queueNames: readonly string[]): string[] {
+    return BANDS.flatMap((band) => queueNames.map((queueName) => this.keys.stream(queueName, band)))
+  }
+
+  /** The words of an answer, one for each item; behind them may stand an index error. */
+  words(count: number, reply: unknown): readonly string[] {
+    const words = reply as string[]
+    this.noteIndexError(words[count])
+    return words.slice(0, count)
+  }
+
+  noteIndexError(text: string | undefined): void {
+    if (text === undefined) return
+    const facts = { code: 'ERR_TASKS_INDEX', reason: text, root: this.keys.root }
+    this.logger.error(facts, 'an index key could not be written; the records are whole, the index needs mending')
+  }
+}

@@ -1,0 +1,167 @@
+/** The record verbs of RedisStorage: one short method each, in the words of its script. */
+import type { TaskStatus } from '../../task-status.ts'
+import type {
+  Cell,
+  FoundRecord,
+  ListPosition,
+  ListRequest,
+  NewRecord,
+  PurgeAnswer,
+  PurgeRequest,
+  RecordChanges,
+  RecordStorage,
+} from '../storage.ts'
+import { mergeCells } from './cell-merge.ts'
+import { storageError } from './connection.ts'
+import { FinishListener } from './finish-listener.ts'
+import { RECORD_FIELDS, recordOf } from './record-fields.ts'
+import type { RedisLink } from './redis-link.ts'
+
+export class RedisRecords implements RecordStorage {
+  readonly #link: RedisLink
+  readonly #finished: FinishListener
+
+  constructor(link: RedisLink) {
+    this.#link = link
+    this.#finished = new FinishListener(link.subscriber, link.keys.finished)
+  }
+
+  async enqueue(
+    records: readonly NewRecord[],
+  ): Promise<readonly ({ word: 'ENQUEUED'; enqueuedAt: number } | { word: 'EXISTS' })[]> {
+    const args: string[] = []
+    for (const { id, queueName, name, priority, runAfter, args: json } of records) {
+      args.push(id, queueName, name, String(priority), runAfter === null ? '' : String(runAfter), json)
+    }
+    const words = (await this.#link.produce('enqueue', args)) as string[]
+    this.#link.noteIndexError(words[records.length * 2])
+    return records.map((_, index) =>
+      words[index * 2] === 'ENQUEUED'
+        ? { word: 'ENQUEUED', enqueuedAt: Number(words[index * 2 + 1]) }
+        : { word: 'EXISTS' },
+    )
+  }
+
+  async find(ids: readonly string[]): Promise<readonly FoundRecord[]> {
+    const replies = await this.#link.pipeline('read records', (pipeline) => {
+      for (const id of ids) pipeline.hmget(this.#link.keys.record(id), ...RECORD_FIELDS)
+    })
+    return ids.map((id, index) => {
+      const reply = replies[index]
+      if (reply instanceof Error) {
+        if (reply.message.includes('WRONGTYPE')) return { id, damage: 'its key is not a hash' }
+        throw storageError(reply, 'read records', this.#link.factory.address)
+      }
+      return recordOf(id, reply as unknown[])
+    })
+  }
+
+  async list(request: ListRequest): Promise<readonly ListPosition[]> {
+    const keys = request.cells.map((cell) => this.#link.keys.cell(cell))
+    return await this.#link.producer.send('list records', (client) => mergeCells(client, keys, request))
+  }
+
+  async count(
+    cells: readonly Cell[],
+    bounds: { from?: number | undefined; to?: number | undefined } = {},
+  ): Promise<readonly number[]> {
+    const all = bounds.from === undefined && bounds.to === undefined
+    const replies = await this.#link.pipeline('count records', (pipeline) => {
+      for (const cell of cells) {
+        const key = this.#link.keys.cell(cell)
+        if (all) pipeline.zcard(key)
+        else pipeline.zcount(key, String(bounds.from ?? '-inf'), String(bounds.to ?? '+inf'))
+      }
+    })
+    return replies.map((reply) => {
+      if (!(reply instanceof Error)) return Number(reply)
+      if (reply.message.includes('WRONGTYPE')) return 0
+      throw storageError(reply, 'count records', this.#link.factory.address)
+    })
+  }
+
+  async catalog(): Promise<{ queueNames: readonly string[]; tasks: readonly Omit<Cell, 'status'>[] }> {
+    const [queueNames, pairs] = await this.#link.producer.send('list its queues', (client) =>
+      Promise.all([client.smembers(this.#link.keys.queues), client.smembers(this.#link.keys.cells)]),
+    )
+    const tasks = pairs.flatMap((pair) => {
+      const [queueName, name] = pair.split(':')
+      return queueName && name ? [{ queueName, name }] : []
+    })
+    return { queueNames: queueNames.sort(), tasks }
+  }
+
+  async save(id: string, changes: RecordChanges): Promise<'SAVED' | 'RUNNING' | 'ABSENT' | 'BROKEN'> {
+    const args = [id]
+    if (changes.priority !== undefined) args.push('priority', String(changes.priority))
+    if (changes.runAfter !== undefined) args.push('runAfter', changes.runAfter === null ? '' : String(changes.runAfter))
+    if (changes.args !== undefined) args.push('args', changes.args)
+    const [word] = this.#link.words(1, await this.#link.produce('save-record', args))
+    return word as 'SAVED' | 'RUNNING' | 'ABSENT' | 'BROKEN'
+  }
+
+  async delete(ids: readonly string[]): Promise<readonly ('DELETED' | 'RUNNING' | 'ABSENT' | 'BROKEN')[]> {
+    const words = this.#link.words(ids.length, await this.#link.produce('delete-record', ids))
+    return words as ('DELETED' | 'RUNNING' | 'ABSENT' | 'BROKEN')[]
+  }
+
+  async retry(
+    ids: readonly string[],
+    requestId: string,
+  ): Promise<readonly ('RETRIED' | TaskStatus | 'ABSENT' | 'BROKEN')[]> {
+    const words = this.#link.words(ids.length, await this.#link.produce('retry', [requestId, ...ids]))
+    return words as ('RETRIED' | TaskStatus | 'ABSENT' | 'BROKEN')[]
+  }
+
+  async purge(request: PurgeRequest): Promise<PurgeAnswer> {
+    const { queueName, name, status } = request.cell
+    const [score = '-inf', passed = '0'] = request.position === '' ? [] : request.position.split('/')
+    const args = [queueName, name, status, String(request.finishedForMs), String(request.limit)]
+    const answer = (await this.#link.produce('purge', [...args, request.dryRun ? '1' : '', score, passed])) as [
+      number,
+      number,
+      string,
+      number,
+      string?,
+    ]
+    this.#link.noteIndexError(answer[4])
+    return { matched: answer[0], deleted: answer[1], next: answer[2] === '' ? '' : `${answer[2]}/${answer[3]}` }
+  }
+
+  async awaitFinished(id: string, timeoutMs: number): Promise<'FINISHED' | 'ABSENT' | 'TIMEOUT'> {
+    const { promise, resolve, reject } = promiseWithResolvers<'FINISHED' | 'ABSENT' | 'TIMEOUT'>()
+    const look = (): void => {
+      this.#link.produce('watch', [id]).then((word) => {
+        if (word === 'FINISHED') resolve('FINISHED')
+        else if (word !== 'WATCHED') resolve('ABSENT')
+      }, reject)
+    }
+    const timer = setTimeout(() => resolve('TIMEOUT'), timeoutMs)
+    // Not awaited: with the server away a subscription takes as long as the outage, and the time limit holds all the same.
+    const listening = this.#finished.listen(id, look).then((stop) => {
+      look()
+      return stop
+    })
+    listening.catch(reject)
+    try {
+      return await promise
+    } finally {
+      clearTimeout(timer)
+      listening.then(
+        (stop) => stop(),
+        () => undefined,
+      )
+    }
+  }
+}
+
+/** Promise.withResolvers, which Node 20 does not have. */
+function promiseWithResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void; reject: (e: unknown) => void } {
+  let resolve!: (value: T) => void
+  let reject!: (reason: unknown) => void
+  const promise = new Promise<T>((yes, no) => {
+    resolve = yes
+    reject = no
+  })
+  return { promise, resolve, reject }
+}

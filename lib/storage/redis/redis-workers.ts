@@ -1,0 +1,82 @@
+/** The worker verbs of RedisStorage: heartbeats, consumers that ended, and the counts of the last minutes. */
+import type { Heartbeat, MinuteOfStats, SeenWorker, WorkerStorage } from '../storage.ts'
+import { readStats } from './queue-figures.ts'
+import type { RedisLink } from './redis-link.ts'
+
+export class RedisWorkers implements WorkerStorage {
+  readonly #link: RedisLink
+
+  constructor(link: RedisLink) {
+    this.#link = link
+  }
+
+  async heartbeat({ consumer, fields }: Heartbeat): Promise<void> {
+    await this.#link.deliver({ name: 'heartbeat', args: [consumer, ...Object.entries(fields).flat()] })
+  }
+
+  async workers(): Promise<readonly SeenWorker[]> {
+    const [rows, now] = await this.#link.producer.send('list its workers', (client) =>
+      Promise.all([client.zrange(this.#link.keys.workers, '0', '-1', 'WITHSCORES'), client.time()]),
+    )
+    const nowMs = Number((now as string[])[0]) * 1000 + Number((now as string[])[1]) / 1000
+    const consumers = rows.filter((_, index) => index % 2 === 0)
+    const hashes = await this.#link.pipeline('read its workers', (pipeline) => {
+      for (const consumer of consumers) pipeline.hgetall(this.#link.keys.worker(consumer))
+    })
+    return consumers.map((consumer, index) => ({
+      consumer,
+      ageMs: Math.max(0, Math.round(nowMs - Number(rows[index * 2 + 1]))),
+      fields: fieldsOf(hashes[index]),
+    }))
+  }
+
+  async forget(consumer: string): Promise<'FORGOTTEN' | 'KEPT'> {
+    return (await this.#link.deliver({ name: 'forget-worker', args: [consumer, ''] })) as 'FORGOTTEN' | 'KEPT'
+  }
+
+  async sweep(maxIdleMs: number): Promise<number> {
+    this.#link.needGroups()
+    const queueNames = await this.#link.producer.send('list its queues', (client) =>
+      client.smembers(this.#link.keys.queues),
+    )
+    const workers = await this.workers()
+    const alive = new Set(workers.filter(({ ageMs }) => ageMs < maxIdleMs).map(({ consumer }) => consumer))
+    const candidates = new Set(workers.map(({ consumer }) => consumer).filter((consumer) => !alive.has(consumer)))
+    const replies = await this.#link.pipeline('list consumers', (pipeline) => {
+      for (const stream of this.#link.streams(queueNames)) pipeline.xinfo('CONSUMERS', stream, this.#link.group)
+    })
+    for (const reply of replies) {
+      // A stream without its group has no consumers to sweep.
+      if (reply instanceof Error) continue
+      for (const row of reply as unknown[]) {
+        const consumer = fieldsOf(row)
+        const name = consumer['name'] ?? ''
+        if (Number(consumer['pending']) === 0 && Number(consumer['idle']) >= maxIdleMs && !alive.has(name)) {
+          candidates.add(name)
+        }
+      }
+    }
+    let forgotten = 0
+    for (const consumer of candidates) {
+      const word = await this.#link.deliver({ name: 'forget-worker', args: [consumer, String(maxIdleMs)] })
+      if (word === 'FORGOTTEN') forgotten += 1
+    }
+    return forgotten
+  }
+
+  async stats(minutes: number): Promise<readonly MinuteOfStats[]> {
+    return await this.#link.producer.send('read its counts', (client) => readStats(client, this.#link.keys, minutes))
+  }
+}
+
+/** A hash or an info row, flat or already an object, as text by name. */
+function fieldsOf(reply: unknown): Record<string, string> {
+  const fields = Object.create(null) as Record<string, string>
+  if (reply instanceof Error || typeof reply !== 'object' || reply === null) return fields
+  if (Array.isArray(reply)) {
+    for (let index = 0; index < reply.length; index += 2) fields[String(reply[index])] = String(reply[index + 1])
+    return fields
+  }
+  for (const [name, value] of Object.entries(reply)) fields[name] = String(value)
+  return fields
+}
