@@ -31,6 +31,8 @@ export interface HeldLease {
 
 /** Keeps leases, wherever that happens. */
 export interface Leases {
+  /** Makes ready what takes time, so that the first lease need not wait for it. May be called twice, or never. */
+  start(): void
   /** Keeps them until they are released. One that is kept already gets the new limit. */
   hold(leases: readonly HeldLease[]): void
   /** Their settle or hand-back was answered. */
@@ -63,6 +65,10 @@ export class LeaseKeeper implements Leases {
     this.#logger = logger
     this.#renewal = new Alarm(clock, () => void this.#renew())
     this.#deadline = new Alarm(clock, () => this.#loseOverdue())
+  }
+
+  start(): void {
+    // Nothing here takes time.
   }
 
   hold(leases: readonly HeldLease[]): void {

@@ -153,8 +153,8 @@ export class StreamQueue {
    * Takes over up to `count` attempts whose worker died, going on where the last call ended.
    *
    * @param options.queueNames whose streams are looked through; all known ones when left out.
-   * @param options.beginOnly whose records are begun, `queueNames` when left out; what is found of others is handed back, for
-   *   those who serve them.
+   * @param options.beginOnly whose records are begun, all that are found when left out; what is found of others is handed back,
+   *   for those who serve them.
    * @param options.idleMs deliveries idle for less are left alone; the lease when left out.
    * @param options.restart begins with the first stream, wherever the last call ended.
    * @param options.workerId as in `take`.
@@ -162,7 +162,7 @@ export class StreamQueue {
   async reclaim(count: number, options: ReclaimOptions = {}): Promise<Reclaimed> {
     if (options.restart) this.#reclaimAt = { index: 0, cursor: '' }
     const queueNames = options.queueNames ?? (await this.queueNames())
-    const beginOnly = options.beginOnly ?? options.queueNames
+    const { beginOnly } = options
     const streams: StreamName[] = BANDS.flatMap((band) => queueNames.map((queueName) => ({ queueName, band })))
     const begun: Delivery[] = []
     const crashed: string[] = []

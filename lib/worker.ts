@@ -214,6 +214,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
     }
     // Stopped meanwhile: there is nothing to begin any more.
     if (this.#state !== 'running') return
+    this.#leases.start()
     this.#every(this.#heartbeatMs, () => this.#heartbeat())
     this.#every(this.options.claimIntervalSeconds * 1_000, () => this.#sweep())
     this.#schedulePromotion(0)

@@ -603,9 +603,8 @@ overEveryBackend('RecordQuery', (subject) => {
       it('are logged and passed over by a list, an iteration and a bulk delete', async () => {
         const [, readable, broken] = await damaged()
         expect(await TaskRecord.filter().ids()).to.deep.equal(readable)
-        expect(subject.logged.map(({ level, facts }) => [level, facts['id']])).to.deep.equal(
-          broken.map((id) => ['error', id]),
-        )
+        const errors = subject.logged.filter(({ level }) => level === 'error')
+        expect(errors.map(({ facts }) => facts['id'])).to.deep.equal(broken)
         const seen: string[] = []
         for await (const { id } of TaskRecord.filter()) seen.push(id)
         expect(seen).to.deep.equal(readable)

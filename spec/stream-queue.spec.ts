@@ -127,21 +127,35 @@ overEveryWorker('StreamQueue', (bench) => {
     await die(1, 'other')
     const ids = new Set<string>()
     const sizes: number[] = []
-    const first = await eventually(async () => {
-      const answer = await queue.reclaim(3)
-      return answer.begun.length === 3 && answer
+    await eventually(async () => {
+      const { begun } = await queue.reclaim(3)
+      sizes.push(begun.length)
+      for (const { lease } of begun) ids.add(lease.id)
+      return ids.size === 8
     })
-    for (let answer = first; ; answer = await queue.reclaim(3)) {
-      sizes.push(answer.begun.length)
-      for (const { lease } of answer.begun) ids.add(lease.id)
-      if (answer.done) break
-    }
-    expect(ids.size).to.equal(8)
     expect(Math.max(...sizes)).to.equal(3)
     expect((await queue.reclaim(3)).begun).to.deep.equal([])
   })
 
-  it('takes over only where it serves, and hands the rest back to the others', async () => {
+  it('takes over only where it serves, and leaves the rest to the others', async () => {
+    const queue = open()
+    const [mine, theirs] = [aRecord(), aRecord({ queueName: 'theirs' })]
+    await queue.push([mine, theirs])
+    await die(1, 'theirs')
+    await die(1)
+    const ids: string[] = []
+    await eventually(async () => {
+      const { begun } = await queue.reclaim(10, { queueNames: ['mail'] })
+      ids.push(...begun.map(({ lease }) => lease.id))
+      return ids.length === 1
+    })
+    expect(ids).to.deep.equal([mine.id])
+    expect(await bench.record(theirs.id)).to.include({ status: 'RUNNING', attempts: 1 })
+    const { begun } = await queue.reclaim(10, { queueNames: ['theirs'] })
+    expect(begun.map(({ lease }) => lease.id)).to.deep.equal([theirs.id])
+  })
+
+  it('hands back what it found of queues that it is not to begin', async () => {
     const queue = open()
     const [mine, theirs] = [aRecord(), aRecord({ queueName: 'theirs' })]
     await queue.push([mine, theirs])
@@ -149,7 +163,7 @@ overEveryWorker('StreamQueue', (bench) => {
     await die(1, 'theirs')
     const ids: string[] = []
     await eventually(async () => {
-      const { begun } = await queue.reclaim(10, { queueNames: ['mail'] })
+      const { begun } = await queue.reclaim(10, { beginOnly: ['mail'] })
       ids.push(...begun.map(({ lease }) => lease.id))
       return ids.length === 1 && (await bench.record(theirs.id)).status === 'READY'
     })

@@ -108,10 +108,12 @@ overRedisWorker(
       expect(rows.map((row) => row[1])).to.deep.equal(['second.holder'])
     })
 
-    it('starts no thread before the first lease, one for a worker, and leaves none behind', async () => {
+    it('starts one thread with its worker, and leaves none behind', async () => {
       const noop = task('noop', () => null)
-      const worker = await bench.start()
+      const worker = bench.make()
       expect(threads.started).to.equal(0)
+      await worker.start()
+      expect(threads.started).to.equal(1)
       await noop.enqueueMany(Array.from({ length: 30 }, () => []))
       await eventually(() => worker.processed === 30)
       expect([threads.started, threads.running]).to.deep.equal([1, 1])

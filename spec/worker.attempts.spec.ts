@@ -1,7 +1,7 @@
 /** Worker: what becomes of an attempt: retries, limits of time, hostile code, and tasks that nobody here knows. */
 import { expect } from 'chai'
 import { DoNotRetry, RetryLater, task, taskRegistry, TaskTimeoutError } from '../lib/index.ts'
-import { Gate, overEveryWorker, settledBy } from './faults/support/workers.ts'
+import { Gate, overEveryWorker, overRedisWorker, settledBy } from './faults/support/workers.ts'
 import { eventually } from './support/eventually.ts'
 
 interface StoredError {
@@ -203,7 +203,9 @@ overEveryWorker('Worker: hostile tasks', (bench) => {
     expect((await bench.record(id)).status).to.equal('RUNNING')
     expect(worker.running).to.equal(1)
   })
+})
 
+overRedisWorker('Worker: large results', (bench) => {
   it('settles many large results in calls that are answered in time', async () => {
     const large = task('large', () => 'x'.repeat(5_000_000))
     const results = await large.enqueueMany(Array.from({ length: 40 }, () => []))

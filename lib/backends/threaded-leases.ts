@@ -1,6 +1,6 @@
 /**
- * ThreadedLeases: main's side of the thread that renews leases (lease-thread.ts). Starts it at the first lease, tells it what
- * to keep, hears what was lost, and starts another when it dies. Renews nothing itself.
+ * ThreadedLeases: main's side of the thread that renews leases (lease-thread.ts). Starts it, at the first lease at the latest, tells it
+ * what to keep, hears what was lost, and starts another when it dies. Renews nothing itself.
  */
 import { existsSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
@@ -58,6 +58,10 @@ export class ThreadedLeases implements Leases {
     this.#logger = logger
   }
 
+  start(): void {
+    if (!this.#stopped && this.#restart === undefined) this.#thread ??= this.#open()
+  }
+
   /** Told before a function is called: a function that blocks this loop cannot tell any more. */
   hold(leases: readonly HeldLease[]): void {
     for (const held of leases) this.#held.set(keyOf(held.lease), held)
@@ -91,11 +95,11 @@ export class ThreadedLeases implements Leases {
     const release = this.#released
     this.#released = []
     if (this.#stopped || (leases.length === 0 && !this.#thread)) return
-    const thread = (this.#thread ??= this.#start())
+    const thread = (this.#thread ??= this.#open())
     thread.postMessage({ hold: leases.map(withoutLose), release, stop: false } satisfies ToLeaseThread)
   }
 
-  #start(): Worker {
+  #open(): Worker {
     // Without the loaders of the main thread it is there three times as fast; it needs none of them.
     const options = { workerData: this.#data, name: 'express-tasks-redis leases', execArgv: [] }
     const thread = new Worker(threadFile(), options)

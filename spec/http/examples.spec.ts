@@ -4,8 +4,12 @@ import type { AddressInfo } from 'node:net'
 import { expect } from 'chai'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import request from 'supertest'
+import { replaceBackends } from '../../dist/task-backends.js'
 import type * as LoginModule from '../../examples/admin-behind-login/app.ts'
 import type * as SchedulerModule from '../../examples/cloud-scheduler/app.ts'
+
+/** In the built package, which the examples use: another spec may have left a `default` there. */
+const forgetBackends = (): void => replaceBackends([])
 
 // Each makes the backend `default` when it is imported, so one goes before the next comes.
 type Login = typeof LoginModule
@@ -15,6 +19,7 @@ describe('examples/admin-behind-login', () => {
   let login: Login
 
   before(async () => {
+    forgetBackends()
     login = await import('../../examples/admin-behind-login/app.ts')
   })
   after(() => login.backend.close())
@@ -80,6 +85,7 @@ describe('examples/cloud-scheduler', () => {
   let scheduler: Scheduler
 
   before(async () => {
+    forgetBackends()
     scheduler = await import('../../examples/cloud-scheduler/app.ts')
   })
   after(() => scheduler.backend.close())

@@ -1,6 +1,6 @@
 /**
  * A server at its memory limit that evicts nothing: what needs memory is refused whole and typed, and what ends, moves or frees
- * work passes. Otherwise a full server could run the same tasks for ever.
+ * work passes. Otherwise a full server could run the same tasks for ever. And one that takes no writes at all: nothing half done.
  */
 import { expect } from 'chai'
 import { randomUUID } from 'node:crypto'
@@ -35,6 +35,7 @@ import {
 } from './scripts/support.ts'
 
 const GROUP = 'express_tasks_workers'
+const NOTHING = { id: '', leaseToken: '', entryId: '' }
 
 describe('at the memory limit of a server that evicts nothing', () => {
   let server: RedisServer
@@ -294,6 +295,40 @@ describe('at the memory limit of a server that evicts nothing', () => {
       const begun = await prepare()
       expect(await whileFull(() => call(begun))).to.deep.equal(expected)
       await expectWhole()
+    })
+  }
+
+  const say = ([command, ...args]: readonly [string, ...string[]]): Promise<unknown> =>
+    bench.redis.call(command, ...args)
+
+  for (const [state, enter, leave, answer] of [
+    [
+      'has too few replicas',
+      ['CONFIG', 'SET', 'min-replicas-to-write', '1'],
+      ['CONFIG', 'SET', 'min-replicas-to-write', '0'],
+      'NOREPLICAS',
+    ],
+    ['is a replica', ['REPLICAOF', '127.0.0.1', '1'], ['REPLICAOF', 'NO', 'ONE'], 'READONLY'],
+  ] as const) {
+    it(`raises what a server answers that ${state}, from any script, and nothing is written`, async () => {
+      const calls: readonly Passing[] = [
+        ...passing,
+        ...refused.map((one) => ({ ...one, prepare: async () => (await one.prepare(), NOTHING), expected: undefined })),
+      ]
+      for (const { name, prepare, call } of calls) {
+        const begun = await prepare()
+        const before = await bench.keyspace()
+        await say(enter)
+        const error = await call(begun).then(
+          (words: unknown) => new Error(`expected an error, got: ${JSON.stringify(words)}`),
+          (reason: unknown) => reason,
+        )
+        await say(leave)
+        expect(String(error), name).to.contain(answer)
+        expect(difference(before, await bench.keyspace()), name).to.deep.equal({})
+        bench.close()
+        bench = await new ScriptBench(server.url).start()
+      }
     })
   }
 

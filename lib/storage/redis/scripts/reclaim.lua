@@ -49,7 +49,7 @@ end
 local due = redis.pcall('ZRANGEBYSCORE', leases, '-inf', nowText, 'LIMIT', 0, 100)
 if noteError(due) then due = {} end
 -- Removes nothing: after a ZREM the writes below pass at maxmemory, whichever comes first.
-redis.pcall('ZREM', leases, '')
+noteError(redis.pcall('ZREM', leases, ''))
 for i = 1, #due do
   local record, why = readRecord(due[i])
   if why == 'BROKEN' then

@@ -98,6 +98,22 @@ describe('reclaim.lua', () => {
   )
 
   it(
+    'leaves the leases of other streams to the calls for those: a worker of some queues begins nothing of the others',
+    onBench(async (bench) => {
+      await beginOne(bench, { id: 'high', priority: 1 })
+      await beginOne(bench, { id: 'other', queueName: 'other' })
+      await bench.elapse(LEASE_MS, bench.streams('mail', 'other'))
+      expect((await reclaim(bench)).rows).to.deep.equal([])
+      expect((await reclaim(bench, { crashLimit: 0 })).rows).to.deep.equal([])
+      expect(words((await reclaim(bench, { stream: bench.stream('high') })).rows)).to.deep.equal(['BEGUN high'])
+      expect(words((await reclaim(bench, { stream: bench.stream('normal', 'other') })).rows)).to.deep.equal([
+        'BEGUN other',
+      ])
+      await expectWhole(bench)
+    }),
+  )
+
+  it(
     'puts the lost lease row of a live attempt back',
     onBench(async (bench) => {
       await beginOne(bench)
@@ -311,6 +327,20 @@ describe('reclaim.lua', () => {
       const idleMs = 3_600_000
       expect(words((await reclaim(bench, { idleMs })).rows)).to.deep.equal([])
       expect(words((await reclaim(bench, { idleMs })).rows)).to.deep.equal(ids.slice(110).map((id) => `BEGUN ${id}`))
+    }),
+  )
+
+  it(
+    'finds an attempt by its idle delivery when a hundred overdue leases of queues that nobody serves stand before its own',
+    onBench(async (bench) => {
+      const streams = bench.streams('unserved')
+      const ids = Array.from({ length: 120 }, (_, index) => `unserved${index}`)
+      await enqueue(bench, ...ids.map((id) => ({ id, queueName: 'unserved' })))
+      await take(bench, 120, { streams })
+      await bench.elapse(1, [...bench.streams('mail'), ...streams])
+      await beginOne(bench)
+      await bench.elapse(LEASE_MS, [...bench.streams('mail'), ...streams])
+      expect(words((await reclaim(bench)).rows)).to.deep.equal(['BEGUN a'])
     }),
   )
 

@@ -1,0 +1,77 @@
+/** Workers that stand still: a frozen process, and a task that holds its event loop (F5, F6). */
+import { expect } from 'chai'
+import { eventually } from '../support/eventually.ts'
+import { FaultRun, lists, sized } from './support/fault-run.ts'
+import { together } from './support/together.ts'
+
+const LEASE_MS = 1_000
+
+describe('Faults: frozen workers', function () {
+  this.timeout(sized(60_000, 600_000))
+
+  together({
+    'refuses what a frozen worker settles after its leases were taken over, and overwrites nothing': frozen,
+    'keeps the lease of a task that holds the event loop for three leases, while another worker looks for it': blocked,
+    'lets the lease of such a task run out at its own limit of time, and refuses its late end': blockedWithLimit,
+  })
+})
+
+async function frozen(): Promise<void> {
+  await using run = await FaultRun.start({ claimTimeoutSeconds: 1 })
+  const count = sized(10, 40)
+  const frozen = await run.spawn({ worker: { workerId: 'frozen', concurrency: count } })
+  // Given attempts that last longer than the freeze
+  const ids = await run.enqueue({ name: 'first' }, lists(count, 5 * LEASE_MS))
+  await eventually(() => frozen.facts.filter(({ fact }) => fact === 'begun').length === count, { timeoutMs: 20_000 })
+  await frozen.signal('SIGSTOP')
+  const stoppedAt = Date.now()
+  run.kills.push({ pid: frozen.pid, at: stoppedAt })
+  const second = await run.spawn({ worker: { workerId: 'second' } })
+  await eventually(() => Date.now() - stoppedAt > 3 * LEASE_MS)
+  await run.drained()
+  const before = await Promise.all(ids.map((id) => run.record(id)))
+  await frozen.signal('SIGCONT')
+  const wokenAt = Date.now()
+  await eventually(() => run.facts('settled').filter(({ word }) => word === 'LOST').length === count, {
+    timeoutMs: 20_000,
+  })
+  // Then each was told soon after it woke, and the second one's outcomes are untouched
+  const aborted = run.facts('aborted').map(({ at }) => at - wokenAt)
+  expect(await Promise.all(ids.map((id) => run.record(id)))).to.deep.equal(before)
+  expect(before.map(({ returnValue }) => returnValue)).to.deep.equal(ids.map(() => JSON.stringify(`${second.pid} 2`)))
+  const verdict = await run.verdict()
+  verdict.assert('F5', { duplicates: count }, { abortedAfterMs: Math.max(...aborted) })
+  expect(verdict.stale).to.equal(count)
+  expect(aborted).to.have.lengthOf(count)
+  expect(Math.max(...aborted)).to.be.at.most((0.3 * LEASE_MS + 500) * run.calibration)
+}
+
+async function blocked(): Promise<void> {
+  await using run = await FaultRun.start({ claimTimeoutSeconds: 2, claimIntervalSeconds: 0.3 })
+  const workers = await Promise.all([run.spawn(), run.spawn()])
+  await run.enqueue({ name: 'block' }, [[3 * 2_000]])
+  await eventually(() => workers.some(({ hasBegun }) => hasBegun), { timeoutMs: 20_000 })
+  await run.enqueue({}, lists(20, 5))
+  await run.drained()
+  const verdict = await run.verdict()
+  verdict.assert('F6', { duplicates: 0 })
+  expect(verdict.begun.filter(({ name }) => name === 'block')).to.have.lengthOf(1)
+  expect(verdict.stale).to.equal(0)
+}
+
+async function blockedWithLimit(): Promise<void> {
+  await using run = await FaultRun.start({ claimTimeoutSeconds: 1, claimIntervalSeconds: 0.3 })
+  const taskOptions = { block: { timeoutMs: LEASE_MS } }
+  const blocked = await run.spawn({ taskOptions })
+  const [id = ''] = await run.enqueue({ name: 'block' }, [[6 * LEASE_MS]])
+  await eventually(() => blocked.hasBegun, { timeoutMs: 20_000 })
+  const second = await run.spawn({ taskOptions })
+  await run.drained()
+  // Renewed up to the limit, so a lease later it is over
+  run.kills.push({ pid: blocked.pid, at: (run.facts('begun')[0]?.at ?? NaN) + LEASE_MS })
+  await eventually(() => run.facts('settled').some(({ word }) => word === 'LOST'), { timeoutMs: 20_000 })
+  expect((await run.record(id)).returnValue).to.equal(JSON.stringify(`${second.pid} 2`))
+  const verdict = await run.verdict()
+  verdict.assert('F6 with timeoutMs', { duplicates: 1 })
+  expect(verdict.stale).to.equal(1)
+}

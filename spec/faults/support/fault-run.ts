@@ -1,0 +1,386 @@
+/**
+ * One run of a fault: a key prefix on a server, worker processes that may be killed, a producer that keeps account of what
+ * was acknowledged, and the facts of all of them. Signals only the processes that it started, and leaves none behind.
+ */
+import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { closeSync, mkdtempSync, openSync, readSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { fileURLToPath } from 'node:url'
+import { Redis } from 'ioredis'
+import { RedisTaskBackend, StorageUnavailableError } from '../../../lib/index.ts'
+import type { RedisBackendOptions, TaskOptions, WorkerOptions } from '../../../lib/index.ts'
+import { Keys, rootOf } from '../../../lib/storage/redis/keys.ts'
+import { isDamaged } from '../../../lib/storage/storage.ts'
+import type { NewRecord, StoredRecord } from '../../../lib/storage/storage.ts'
+import { eventually } from '../../support/eventually.ts'
+import { startRedisServer } from '../../support/redis-server.ts'
+import type { RedisServer, RedisServerOptions } from '../../support/redis-server.ts'
+import { invariantsOf } from './invariants.ts'
+import { Verdict } from './verdict.ts'
+
+/** Sizes of the nightly run, for those who ask for it. */
+export const NIGHTLY = process.env['FAULTS_SIZE'] === 'nightly'
+export const sized = <T>(small: T, nightly: T): T => (NIGHTLY ? nightly : small)
+
+/** Arguments for so many records: how long each runs. */
+export const lists = (count: number, ms: number): number[][] => Array.from({ length: count }, () => [ms])
+
+/** What a worker process is told; it has to travel as JSON. */
+export interface ChildOrders {
+  readonly factsFile: string
+  readonly backend: Pick<
+    RedisBackendOptions,
+    'redisUrl' | 'keyPrefix' | 'claimTimeoutSeconds' | 'blockTimeoutMs' | 'completedTaskTtlSeconds'
+  >
+  readonly worker: Omit<WorkerOptions, 'logger'>
+  /** The tasks that it knows; all when left out. */
+  readonly tasks?: readonly string[]
+  readonly taskOptions?: Readonly<Record<string, Pick<TaskOptions, 'timeoutMs'>>>
+  /** Where it kills itself: at the n-th call of a verb of the storage. */
+  readonly dieAt?: { readonly verb: string; readonly call: number; readonly when: 'before' | 'sent' | 'after' }
+}
+
+interface FactOf {
+  readonly pid: number
+  /** Epoch milliseconds of the one machine that all processes run on. */
+  readonly at: number
+}
+
+export type Fact = FactOf &
+  (
+    | { readonly fact: 'ready'; readonly workerId: string }
+    | {
+        readonly fact: 'begun'
+        readonly id: string
+        readonly name: string
+        readonly attempt: number
+        readonly fence: number
+      }
+    | { readonly fact: 'aborted'; readonly id: string; readonly attempt: number; readonly code: string }
+    | {
+        readonly fact: 'settled'
+        readonly id: string
+        readonly attempt: number
+        readonly outcome: 'SUCCESSFUL' | 'FAILED' | 'READY'
+        readonly word: 'SETTLED' | 'LOST' | 'BROKEN'
+      }
+    | { readonly fact: 'error'; readonly text: string }
+    | { readonly fact: 'dies'; readonly verb: string }
+    | { readonly fact: 'stopped'; readonly handedBack: number }
+  )
+
+export type FactNamed<Name extends Fact['fact']> = Extract<Fact, { fact: Name }>
+
+export interface FaultRunOptions {
+  readonly claimTimeoutSeconds?: number
+  readonly claimIntervalSeconds?: number
+  readonly blockTimeoutMs?: number
+  readonly concurrency?: number
+  readonly server?: RedisServerOptions
+}
+
+/** The lines that a process has written so far, each read once. */
+class FactFile {
+  readonly #path: string
+  readonly #facts: Fact[] = []
+  readonly #buffer = Buffer.alloc(65_536)
+  #file: number | undefined
+  #position = 0
+  #rest = ''
+
+  constructor(path: string) {
+    this.#path = path
+  }
+
+  read(): readonly Fact[] {
+    this.#file ??= openSync(this.#path, 'a+')
+    for (;;) {
+      const length = readSync(this.#file, this.#buffer, 0, this.#buffer.length, this.#position)
+      if (length === 0) return this.#facts
+      this.#position += length
+      const lines = (this.#rest + this.#buffer.toString('latin1', 0, length)).split('\n')
+      this.#rest = lines.pop() ?? ''
+      for (const line of lines) this.#facts.push(JSON.parse(line) as Fact)
+    }
+  }
+
+  close(): void {
+    if (this.#file !== undefined) closeSync(this.#file)
+    this.#file = undefined
+  }
+}
+
+const CHILD = fileURLToPath(new URL('./worker-child.mjs', import.meta.url))
+const running = new Set<ChildProcess>()
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL')
+})
+
+export class WorkerProcess {
+  readonly child: ChildProcess
+  readonly #ended: Promise<unknown>
+  /** The run ended it; every other end is one too many. */
+  expectedEnd = false
+  readonly #file: FactFile
+  readonly #spawnedAt = Date.now()
+  #output = ''
+
+  constructor(orders: ChildOrders) {
+    this.#file = new FactFile(orders.factsFile)
+    this.child = spawn(process.execPath, [CHILD, JSON.stringify(orders)], {
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    })
+    running.add(this.child)
+    this.#ended = once(this.child, 'exit').finally(() => running.delete(this.child))
+    this.child.stderr
+      ?.setEncoding('utf8')
+      .on('data', (text: string) => (this.#output = (this.#output + text).slice(-4_000)))
+  }
+
+  get pid(): number {
+    if (this.child.pid === undefined) throw new Error(`expected a worker process to start, got: ${this.#output}`)
+    return this.child.pid
+  }
+
+  /** What it said so far. */
+  get facts(): readonly Fact[] {
+    return this.#file.read()
+  }
+
+  get hasBegun(): boolean {
+    return this.facts.some(({ fact }) => fact === 'begun')
+  }
+
+  get isReady(): boolean {
+    return this.readyAt !== undefined
+  }
+
+  /** Epoch milliseconds; undefined while it starts. */
+  get readyAt(): number | undefined {
+    return this.facts.find(({ fact }) => fact === 'ready')?.at
+  }
+
+  /** How long its start took; 0 for one that never got so far. */
+  get startMs(): number {
+    return (this.readyAt ?? this.#spawnedAt) - this.#spawnedAt
+  }
+
+  get hasEnded(): boolean {
+    return this.child.exitCode !== null || this.child.signalCode !== null
+  }
+
+  get unplannedEnd(): string | undefined {
+    if (!this.hasEnded || this.expectedEnd) return undefined
+    return `${this.pid} ended with ${this.child.exitCode ?? this.child.signalCode}: ${this.#output}`
+  }
+
+  /** SIGKILL and SIGTERM resolve when it has ended. */
+  async signal(name: 'SIGKILL' | 'SIGTERM' | 'SIGSTOP' | 'SIGCONT'): Promise<void> {
+    const ends = name === 'SIGKILL' || name === 'SIGTERM'
+    if (ends) this.expectedEnd = true
+    this.child.kill(name)
+    if (ends) await this.ended()
+  }
+
+  async ended(): Promise<void> {
+    await this.#ended
+  }
+
+  close(): void {
+    this.#file.close()
+  }
+}
+
+export class FaultRun implements AsyncDisposable {
+  readonly server: RedisServer
+  readonly redis: Redis
+  readonly keyPrefix = `fault-${randomUUID()}`
+  readonly keys = new Keys(rootOf(this.keyPrefix, 'default'))
+  readonly options: Required<Omit<FaultRunOptions, 'server'>>
+  readonly workers: WorkerProcess[] = []
+  /** Acknowledged, refused for sure, and those whose outcome is unknown. */
+  readonly acknowledged = new Set<string>()
+  readonly unsure = new Set<string>()
+  readonly kills: { readonly pid: number; readonly at: number }[] = []
+  readonly #folder = mkdtempSync(join(tmpdir(), 'express-tasks-faults-'))
+  readonly #backends: RedisTaskBackend[] = []
+  #backend: RedisTaskBackend | undefined
+  readonly #startedAt = performance.now()
+  #spawned = 0
+
+  readonly #pingP99Ms: number
+  readonly #loopDelay = monitorEventLoopDelay({ resolution: 10 })
+
+  private constructor(server: RedisServer, redis: Redis, options: FaultRunOptions, pingP99Ms: number) {
+    this.server = server
+    this.redis = redis
+    this.#pingP99Ms = pingP99Ms
+    this.#loopDelay.enable()
+    this.options = {
+      claimTimeoutSeconds: options.claimTimeoutSeconds ?? 2,
+      claimIntervalSeconds: options.claimIntervalSeconds ?? 0.5,
+      blockTimeoutMs: options.blockTimeoutMs ?? 500,
+      concurrency: options.concurrency ?? 10,
+    }
+  }
+
+  /** On a server of its own, which the run may kill. */
+  static async start(options: FaultRunOptions = {}): Promise<FaultRun> {
+    const server = await startRedisServer(options.server)
+    const redis = new Redis(server.url, { maxRetriesPerRequest: null })
+    redis.on('error', () => {
+      // The server goes away on purpose; the client comes back with it.
+    })
+    return new FaultRun(server, redis, options, await pingP99Ms(redis))
+  }
+
+  /**
+   * Time limits are multiplied by it: how much slower this machine is than an idle one, by how long a PING took before the
+   * run and how late a timer of 10 ms was so far, each at p99.
+   */
+  get calibration(): number {
+    return Math.max(1, this.#pingP99Ms / 2, this.#loopDelay.percentile(99) / 1e6 / 25)
+  }
+
+  /** Within this time an orphan begins again: lease, claim interval with its jitter, and two seconds. */
+  get recoveryLimitMs(): number {
+    const { claimTimeoutSeconds, claimIntervalSeconds } = this.options
+    return (claimTimeoutSeconds + 1.25 * claimIntervalSeconds + 2) * 1_000 * this.calibration
+  }
+
+  /** The settings of every backend of this run; `redisUrl` may be a proxy's. */
+  backendOptions(redisUrl = this.server.url): ChildOrders['backend'] {
+    const { claimTimeoutSeconds, blockTimeoutMs } = this.options
+    return { redisUrl, keyPrefix: this.keyPrefix, claimTimeoutSeconds, blockTimeoutMs }
+  }
+
+  /** A backend in this process, closed with the run. */
+  openBackend(redisUrl?: string): RedisTaskBackend {
+    const backend = new RedisTaskBackend({ ...this.backendOptions(redisUrl), queues: [] })
+    this.#backends.push(backend)
+    return backend
+  }
+
+  /** The run's own, never through a proxy. */
+  get backend(): RedisTaskBackend {
+    return (this.#backend ??= this.openBackend())
+  }
+
+  /** Starts a worker process; resolves when it takes tasks. */
+  async spawn(orders: Partial<Omit<ChildOrders, 'factsFile'>> = {}): Promise<WorkerProcess> {
+    const worker = this.spawnNow(orders)
+    await eventually(() => worker.hasEnded || worker.isReady, {
+      timeoutMs: 20_000,
+      message: 'a worker process does not start',
+    })
+    if (worker.unplannedEnd !== undefined) throw new Error(worker.unplannedEnd)
+    return worker
+  }
+
+  spawnNow(orders: Partial<Omit<ChildOrders, 'factsFile'>> = {}): WorkerProcess {
+    const { claimIntervalSeconds, concurrency } = this.options
+    this.#spawned += 1
+    const worker = new WorkerProcess({
+      ...orders,
+      factsFile: join(this.#folder, `${this.#spawned}.jsonl`),
+      backend: { ...this.backendOptions(), ...orders.backend },
+      worker: { claimIntervalSeconds, concurrency, intervalSeconds: 0.5, drainTimeoutSeconds: 5, ...orders.worker },
+    })
+    this.workers.push(worker)
+    return worker
+  }
+
+  async kill(worker: WorkerProcess): Promise<void> {
+    this.kills.push({ pid: worker.pid, at: Date.now() })
+    await worker.signal('SIGKILL')
+  }
+
+  /** Stores records and keeps account of the answer; a batch whose outcome is unknown is told, not thrown. */
+  async enqueue(fields: Partial<NewRecord>, lists: readonly (readonly unknown[])[]): Promise<string[]> {
+    const records = lists.map((args): NewRecord => ({
+      ...{ id: randomUUID(), name: 'work', queueName: 'default', priority: 0, runAfter: null },
+      ...fields,
+      args: JSON.stringify(args),
+    }))
+    const ids = records.map(({ id }) => id)
+    try {
+      await this.backend.storage.enqueue(records)
+      for (const id of ids) this.acknowledged.add(id)
+    } catch (error) {
+      if (!(error instanceof StorageUnavailableError)) throw error
+      for (const id of ids) this.unsure.add(id)
+      throw error
+    }
+    return ids
+  }
+
+  /** Everything that every worker process said, in the order of time. */
+  facts(): Fact[]
+  facts<Name extends Fact['fact']>(name: Name): FactNamed<Name>[]
+  facts(name?: string): Fact[] {
+    return this.workers
+      .flatMap(({ facts }) => facts.filter(({ fact }) => name === undefined || fact === name))
+      .sort((one, other) => one.at - other.at)
+  }
+
+  async record(id: string): Promise<StoredRecord> {
+    const [record] = await this.backend.storage.find([id])
+    if (!record || isDamaged(record))
+      throw new Error(`expected record ${id} to be there, got: ${record?.damage ?? 'none'}`)
+    return record
+  }
+
+  async counts(): Promise<Record<string, number>> {
+    return await this.backend.records.filter({}).countBy('status')
+  }
+
+  /** Resolves when every record has an outcome. */
+  async drained(timeoutMs = 60_000): Promise<void> {
+    await eventually(
+      async () => {
+        const { READY = 0, RUNNING = 0 } = await this.counts()
+        return READY + RUNNING === 0
+      },
+      { timeoutMs: timeoutMs * this.calibration, message: 'the queues do not drain' },
+    )
+  }
+
+  /** Stops the workers that are left, and judges what they and the server say. */
+  async verdict(): Promise<Verdict> {
+    for (const worker of this.workers) if (!worker.hasEnded) await worker.signal('SIGTERM')
+    return new Verdict({
+      run: this,
+      facts: this.facts(),
+      keyspace: await invariantsOf(this.redis, this.keys.root),
+      unplanned: this.workers.flatMap(({ unplannedEnd }) => unplannedEnd ?? []),
+      wallMs: performance.now() - this.#startedAt,
+    })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const worker of this.workers) {
+      if (!worker.hasEnded) await worker.signal('SIGKILL')
+      worker.close()
+    }
+    for (const backend of this.#backends) await backend.close()
+    this.#loopDelay.disable()
+    this.redis.disconnect()
+    await this.server.stop()
+    rmSync(this.#folder, { recursive: true, force: true })
+  }
+}
+
+async function pingP99Ms(redis: Redis): Promise<number> {
+  const times: number[] = []
+  for (let count = 0; count < 300; count += 1) {
+    const startedAt = performance.now()
+    await redis.ping()
+    times.push(performance.now() - startedAt)
+  }
+  return times.toSorted((a, b) => a - b)[Math.floor(times.length * 0.99)] ?? 0
+}
