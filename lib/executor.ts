@@ -5,7 +5,7 @@
 import { systemClock } from './clock.ts'
 import { runDelivery } from './delivery-run.ts'
 import { TaskNotFoundError, TaskOptionError, TaskStateError } from './errors.ts'
-import { lookAfter, purgeFinished, tellAbandoned } from './maintenance.ts'
+import { lookAfter, promoteDue, purgeFinished, tellAbandoned } from './maintenance.ts'
 import {
   anything,
   checkOptions,
@@ -330,6 +330,8 @@ export function executorOver(backendOf: (alias: string) => TaskBackend) {
     async getQueueStats(options: QueueChoice = {}): Promise<QueueStats> {
       const { backendName, queueName } = checkOptions('options', EXECUTOR_OPTIONS.queue, options)
       const backend = backendOf(backendName)
+      // A record that is due counts as pending, also where no worker has promoted it.
+      await promoteDue(backend, backend.queue, systemClock.monotonicMs())
       const [counts, depths] = await Promise.all([
         verbs.getTaskCounts(options),
         queuesOf(backend.queue, queueName).then((names) => backend.queue.depth(names)),

@@ -77,6 +77,20 @@ const looked = new WeakMap<TaskBackend, { promotedAt: number; reclaimedAt: numbe
 const PROMOTE_EVERY_MS = 1_000
 const RECLAIM_EVERY_MS = 60_000
 
+function lastLookAt(backend: TaskBackend): { promotedAt: number; reclaimedAt: number } {
+  const last = looked.get(backend) ?? { promotedAt: -Infinity, reclaimedAt: -Infinity }
+  looked.set(backend, last)
+  return last
+}
+
+/** Promotes what is due in every queue, unless that was done a moment ago. */
+export async function promoteDue(backend: TaskBackend, queue: StreamQueue, nowMs: number): Promise<void> {
+  const last = lastLookAt(backend)
+  if (nowMs - last.promotedAt < PROMOTE_EVERY_MS) return
+  last.promotedAt = nowMs
+  await queue.promote()
+}
+
 /**
  * Promotes, and takes over up to `count` of what dead workers left, unless that was done a moment ago. Both for every queue:
  * with one moment for all, a queue that is asked for more often would keep the others waiting. Only what is of the queue that
@@ -89,12 +103,8 @@ export async function lookAfter(
   { queueName, workerId }: { queueName?: string | undefined; workerId?: string | undefined },
   nowMs: number,
 ): Promise<readonly Delivery[]> {
-  const last = looked.get(backend) ?? { promotedAt: -Infinity, reclaimedAt: -Infinity }
-  looked.set(backend, last)
-  if (nowMs - last.promotedAt >= PROMOTE_EVERY_MS) {
-    last.promotedAt = nowMs
-    await queue.promote()
-  }
+  await promoteDue(backend, queue, nowMs)
+  const last = lastLookAt(backend)
   if (nowMs - last.reclaimedAt < RECLAIM_EVERY_MS) return []
   const reclaimed = await queue.reclaim(count, {
     beginOnly: queueName === undefined ? undefined : [queueName],

@@ -393,6 +393,12 @@ overEveryBackend('executor', (subject) => {
       })
     })
 
+    it('count a delayed one as waiting once its time has come, as nobody else would promote it', async () => {
+      await echo.using({ queueName: 'soon', runAfter: later(30) }).enqueue(1)
+      await eventually(async () => (await executor.getPendingTaskCount({ queueName: 'soon' })) === 1)
+      expect(await executor.getQueueStats({ queueName: 'soon' })).to.include({ pendingCount: 1, delayedCount: 0 })
+    })
+
     it('refuses options that they do not know', async () => {
       for (const verb of ['getPendingTaskCount', 'getTaskCounts', 'getQueueStats'] as const) {
         expect(await caught(executor[verb]({ queue_name: 'mail' } as object))).to.be.instanceOf(TaskOptionError)

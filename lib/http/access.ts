@@ -113,9 +113,10 @@ export function bearerToken(
   options: { actions?: readonly Action[] } = {},
 ): Authorize {
   const digest = (text: string): Buffer => createHash('sha256').update(text).digest()
-  const list: readonly string[] = typeof secrets === 'string' ? [secrets] : secrets
+  const given: readonly unknown[] = typeof secrets === 'string' ? [secrets] : Array.isArray(secrets) ? secrets : []
+  const list = given.filter((secret) => typeof secret === 'string' && SECRET.test(secret)) as string[]
   const { actions = ACTIONS } = options
-  if (!Array.isArray(list) || list.length === 0 || !list.every((secret) => SECRET.test(secret))) {
+  if (list.length === 0 || list.length < given.length) {
     const cure = 'make one with: node -p "crypto.randomBytes(32).toString(\'base64url\')"'
     const shape = 'a text of at least 16 characters without spaces or commas'
     throw new TaskOptionError('secret', shape, verbatim('a value that is not shown'), cure)
@@ -124,10 +125,10 @@ export function bearerToken(
   return (req, action) => {
     if (!actions.includes(action)) return false
     const [, token] = /^Bearer ([^\s,]{1,4096})$/i.exec(req.headers.authorization ?? '') ?? []
-    const given = digest(token ?? '')
+    const sent = digest(token ?? '')
     // Every secret is compared, so that the time does not tell which one it was.
     let matches = 0
-    for (const secret of known) matches += timingSafeEqual(secret, given) ? 1 : 0
+    for (const secret of known) matches += timingSafeEqual(secret, sent) ? 1 : 0
     return token !== undefined && matches > 0
   }
 }

@@ -203,12 +203,13 @@ describe('access', () => {
     it('is asked on every changing route, and nothing changes', async () => {
       const host = await startHost()
       for (const route of ROUTES.filter(({ changes }) => changes)) {
-        for (const headers of [
+        const foreign: readonly Record<string, string>[] = [
           { origin: 'http://evil.test' },
           { 'sec-fetch-site': 'cross-site' },
           { authorization: 'Bearer x', origin: 'null' },
-        ]) {
-          const answer = await request(host, 'POST', pathOf(route), {}, headers as unknown as Record<string, string>)
+        ]
+        for (const headers of foreign) {
+          const answer = await request(host, 'POST', pathOf(route), {}, headers)
           expect([route.path, answer.body['code']]).to.deep.equal([route.path, 'ERR_TASKS_CROSS_SITE'])
         }
       }
@@ -227,7 +228,7 @@ describe('access', () => {
   describe('bearerToken', () => {
     const secret = 's3cret-s3cret-s3cret'
     const ask = (check: ReturnType<typeof bearerToken>, authorization?: string, action: Action = 'run'): unknown =>
-      check({ headers: { ...(authorization !== undefined && { authorization }) } } as Request, action)
+      check({ headers: { ...(authorization !== undefined && { authorization }) } } as unknown as Request, action)
 
     it('admits the secret, or one of several, and nothing like it', () => {
       const check = bearerToken([secret, 'another-secret-of-ours'])

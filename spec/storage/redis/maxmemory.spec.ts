@@ -37,7 +37,7 @@ import {
 const GROUP = 'express_tasks_workers'
 const NOTHING = { id: '', leaseToken: '', entryId: '' }
 
-describe('at the memory limit of a server that evicts nothing', () => {
+describe('a server at its memory limit, or one that takes no writes at all', () => {
   let server: RedisServer
   let bench: ScriptBench
 
@@ -116,7 +116,7 @@ describe('at the memory limit of a server that evicts nothing', () => {
   ]
 
   for (const { name, prepare, call } of refused) {
-    it(`refuses ${name}, and nothing of it is written`, async () => {
+    it(`refuses ${name} at the limit, and nothing of it is written`, async () => {
       await prepare()
       const before = await bench.keyspace()
       const error = await whileFull(() => call().catch((reason: unknown) => reason))
@@ -291,7 +291,7 @@ describe('at the memory limit of a server that evicts nothing', () => {
   ]
 
   for (const { name, prepare, call, expected } of passing) {
-    it(`lets ${name} pass, whole`, async () => {
+    it(`lets ${name} pass at the limit, whole`, async () => {
       const begun = await prepare()
       expect(await whileFull(() => call(begun))).to.deep.equal(expected)
       await expectWhole()
@@ -310,7 +310,14 @@ describe('at the memory limit of a server that evicts nothing', () => {
     ],
     ['is a replica', ['REPLICAOF', '127.0.0.1', '1'], ['REPLICAOF', 'NO', 'ONE'], 'READONLY'],
   ] as const) {
-    it(`raises what a server answers that ${state}, from any script, and nothing is written`, async () => {
+    it(`raises from any script what a server answers that ${state}, and nothing is written`, async function () {
+      await say(enter)
+      const probe = await bench.redis
+        .eval("return redis.call('DEL', KEYS[1])", 1, 'probe')
+        .catch((error: unknown) => error)
+      await say(leave)
+      // Before 7.0 a script may write whatever min-replicas-to-write says.
+      if (!String(probe).includes(answer)) this.skip()
       const calls: readonly Passing[] = [
         ...passing,
         ...refused.map((one) => ({ ...one, prepare: async () => (await one.prepare(), NOTHING), expected: undefined })),
