@@ -8,10 +8,7 @@ import { replaceBackends } from '../../dist/task-backends.js'
 import type * as LoginModule from '../../examples/admin-behind-login/app.ts'
 import type * as SchedulerModule from '../../examples/cloud-scheduler/app.ts'
 
-/** In the built package, which the examples use: another spec may have left a `default` there. */
-const forgetBackends = (): void => replaceBackends([])
-
-// Each makes the backend `default` when it is imported, so one goes before the next comes.
+// Each makes its backend `default` where there is none; beside other specs there may be one, in the built package they use.
 type Login = typeof LoginModule
 type Scheduler = typeof SchedulerModule
 
@@ -19,8 +16,8 @@ describe('examples/admin-behind-login', () => {
   let login: Login
 
   before(async () => {
-    forgetBackends()
     login = await import('../../examples/admin-behind-login/app.ts')
+    replaceBackends([['default', login.backend]])
   })
   after(() => login.backend.close())
 
@@ -85,8 +82,8 @@ describe('examples/cloud-scheduler', () => {
   let scheduler: Scheduler
 
   before(async () => {
-    forgetBackends()
     scheduler = await import('../../examples/cloud-scheduler/app.ts')
+    replaceBackends([['default', scheduler.backend]])
   })
   after(() => scheduler.backend.close())
 
