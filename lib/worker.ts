@@ -287,7 +287,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
   /** One turn. False when there was nothing to do. */
   async #turn(): Promise<boolean> {
     if (this.#suspect) return await this.#turnOfSuspect(this.#suspect)
-    if (this.#mustRecover && this.#free() > 0) await this.#recover(this.#free())
+    if (this.#mustRecover) await this.#recover()
     if (this.#reclaimDue && this.#free() > 0) await this.#reclaim(this.#free())
     const ended = this.#takeEnded()
     // Slots that this settle frees are taken again in the same write, unless one of those two waits for a slot: under a
@@ -721,7 +721,12 @@ export class Worker extends EventEmitter<WorkerEvents> {
     }
   }
 
-  async #recover(free: number): Promise<void> {
+  async #recover(): Promise<void> {
+    // Its own list names what the blocking read was handed a moment ago, too: that read has to end first.
+    this.#reader?.abort.abort()
+    await this.#reader?.done
+    const free = this.#free()
+    if (free <= 0) return
     const sentAtMs = systemClock.monotonicMs()
     // Before the call: whatever fails meanwhile wants another one.
     this.#mustRecover = false
@@ -734,8 +739,6 @@ export class Worker extends EventEmitter<WorkerEvents> {
     this.#mustRecover = true
     this.#reclaimDue = true
     this.#sign()
-    // The slot of the blocking read may be the only one.
-    if (this.#free() <= 0) this.#reader?.abort.abort()
     this.#wakeUp()
     const finishedForMs = this.backend.limits.completedTaskTtlSeconds * 1_000
     const { deleted } = await purgeFinished(this.backend.storage, { finishedForMs })

@@ -113,7 +113,7 @@ overRedisWorker(
       const worker = bench.make()
       expect(threads.started).to.equal(0)
       await worker.start()
-      expect(threads.started).to.equal(1)
+      await eventually(() => threads.started === 1)
       await noop.enqueueMany(Array.from({ length: 30 }, () => []))
       await eventually(() => worker.processed === 30)
       expect([threads.started, threads.running]).to.deep.equal([1, 1])
@@ -151,7 +151,8 @@ overRedisWorker(
         await threads.terminateAll()
       }
       const record = await bench.reached(id, 'SUCCESSFUL')
-      expect(threads.started).to.equal(3)
+      // One with each worker; the idle one needs no other, the busy one two.
+      expect(threads.started).to.equal(4)
       expect([begun.length, aborted]).to.deep.equal([1, false])
       expect(record).to.include({ attempts: 1, crashes: 0 })
     })

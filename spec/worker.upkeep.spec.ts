@@ -81,6 +81,22 @@ overEveryWorker('Worker: takes over', (bench) => {
   })
 })
 
+overEveryWorker('Worker: its own list', (bench) => {
+  it('begins nothing twice, however often it looks there while its blocking read is handed tasks', async () => {
+    const begun: string[] = []
+    const slow = task({ name: 'slow', takesContext: true }, async ({ taskResult }) => {
+      begun.push(taskResult.id)
+      await eventually(() => begun.length >= 300, { timeoutMs: 60_000 })
+    })
+    const workers = [1, 2].map(() => bench.make({ concurrency: 200, claimIntervalSeconds: 0.01 }))
+    for (const worker of workers) await worker.start()
+    for (let count = 0; count < 300; count += 1) await slow.enqueue()
+    await eventually(async () => (await bench.counts())['SUCCESSFUL'] === 300)
+    expect(begun).to.have.lengthOf(300)
+    expect(new Set(begun).size).to.equal(300)
+  })
+})
+
 overEveryWorker('Worker: with queues of its own', (bench) => {
   it('leaves what a dead worker of another queue left to those who serve that', async () => {
     const work = task({ name: 'work', queueName: 'theirs' }, () => null)

@@ -10,7 +10,7 @@ import type { Failure } from './failure.ts'
 import type { HandedBackMessage, Orders, Orphans, Place, ThreadMessage } from './thread-messages.ts'
 
 /** What handing back from outside may take. */
-const HAND_BACK_MS = 1_200
+const HAND_BACK_MS = 3_000
 
 /** Hands back in a thread of its own: the main one has no backend, and never imports what the user wrote. */
 export async function handBackFromOutside(place: Place, orphans: readonly Orphans[]): Promise<HandedBackMessage> {

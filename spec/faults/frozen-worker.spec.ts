@@ -47,9 +47,9 @@ async function frozen(): Promise<void> {
 }
 
 async function blocked(): Promise<void> {
-  await using run = await FaultRun.start({ claimTimeoutSeconds: 2, claimIntervalSeconds: 0.3 })
+  await using run = await FaultRun.start({ claimTimeoutSeconds: 1, claimIntervalSeconds: 0.3 })
   const workers = await Promise.all([run.spawn(), run.spawn()])
-  await run.enqueue({ name: 'block' }, [[3 * 2_000]])
+  await run.enqueue({ name: 'block' }, [[3 * LEASE_MS]])
   await eventually(() => workers.some(({ hasBegun }) => hasBegun), { timeoutMs: 20_000 })
   await run.enqueue({}, lists(20, 5))
   await run.drained()

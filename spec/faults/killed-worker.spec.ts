@@ -54,7 +54,7 @@ describe('Faults: workers that die', function () {
 })
 
 async function nothingIsKilled(): Promise<void> {
-  await using run = await FaultRun.start()
+  await using run = await FaultRun.start({ claimTimeoutSeconds: 1 })
   const count = sized(400, 4_000)
   await Promise.all([run.spawn(), run.spawn()])
   const due = Date.now() + 1_000
@@ -65,7 +65,7 @@ async function nothingIsKilled(): Promise<void> {
     )
   }
   const delayed = await run.enqueue({ runAfter: due }, lists(count / 5, 1))
-  const [long] = await run.enqueue({}, [[8_000]])
+  const [long] = await run.enqueue({}, [[4_000]])
   await run.drained()
   const verdict = await run.verdict()
   const late = verdict.begun.filter(({ id }) => delayed.includes(id)).map(({ at }) => at - due)
