@@ -4,11 +4,10 @@ import type { AddressInfo } from 'node:net'
 import { expect } from 'chai'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import request from 'supertest'
-import { replaceBackends } from '../../dist/task-backends.js'
 import type * as LoginModule from '../../examples/admin-behind-login/app.ts'
 import type * as SchedulerModule from '../../examples/cloud-scheduler/app.ts'
 
-// Each makes its backend `default` where there is none; beside other specs there may be one, in the built package they use.
+// Enqueued through the example's own backend: beside other specs another may be `default` in the package that it uses.
 type Login = typeof LoginModule
 type Scheduler = typeof SchedulerModule
 
@@ -17,7 +16,6 @@ describe('examples/admin-behind-login', () => {
 
   before(async () => {
     login = await import('../../examples/admin-behind-login/app.ts')
-    replaceBackends([['default', login.backend]])
   })
   after(() => login.backend.close())
 
@@ -34,7 +32,7 @@ describe('examples/admin-behind-login', () => {
   })
 
   it('lets a viewer look, without buttons', async () => {
-    const { id } = await login.resize.enqueue('cat.png')
+    const { id } = await login.backend.enqueue(login.resize, ['cat.png'])
     const vera = await signIn('vera', 'look')
     const page = await vera.get(`/tasks/admin/tasks/${id}`).expect(200)
     expect(page.text)
@@ -44,7 +42,7 @@ describe('examples/admin-behind-login', () => {
   })
 
   it('lets an operator act', async () => {
-    const { id } = await login.resize.enqueue('dog.png')
+    const { id } = await login.backend.enqueue(login.resize, ['dog.png'])
     const otto = await signIn('otto', 'touch')
     const answer = await otto.post(`/tasks/execute/${id}/`).expect(200)
     expect(answer.body).to.deep.equal({ executed: true, task: { id, status: 'SUCCESSFUL' } })
@@ -83,7 +81,6 @@ describe('examples/cloud-scheduler', () => {
 
   before(async () => {
     scheduler = await import('../../examples/cloud-scheduler/app.ts')
-    replaceBackends([['default', scheduler.backend]])
   })
   after(() => scheduler.backend.close())
 
@@ -94,14 +91,14 @@ describe('examples/cloud-scheduler', () => {
         authorization === undefined
           ? request(app).post('/tasks/run/')
           : request(app).post('/tasks/run/').set('Authorization', authorization)
-      await scheduler.report.enqueue('January')
+      await scheduler.backend.enqueue(scheduler.report, ['January'])
       await run().expect(403)
       await run('Bearer nonsense').expect(403)
       await run(`Bearer ${await sign({ email: 'someone@else.test' })}`).expect(403)
       await run(`Bearer ${await sign({ aud: 'https://other.test' })}`).expect(403)
       const answer = await run(`Bearer ${await sign({})}`).expect(200)
       expect(answer.body).to.have.property('processed', 1)
-      await scheduler.report.enqueue('March')
+      await scheduler.backend.enqueue(scheduler.report, ['March'])
       expect((await run(`Bearer ${secret}`).expect(200)).body).to.have.property('processed', 1)
       await request(app).get('/tasks/admin').set('Authorization', `Bearer ${secret}`).expect(403)
     })

@@ -15,6 +15,7 @@ interface Pair {
 export class TcpProxy implements AsyncDisposable {
   readonly #listener: Server
   readonly #pairs = new Set<Pair>()
+  #closed = false
 
   private constructor(listener: Server) {
     this.#listener = listener
@@ -52,15 +53,23 @@ export class TcpProxy implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true
+    const closed = once(this.#listener, 'close')
+    this.#listener.close()
     for (const { client, server } of this.#pairs) {
       client.destroy()
       server.destroy()
     }
-    this.#listener.close()
-    await once(this.#listener, 'close')
+    await closed
   }
 
   #join(client: Socket, server: Socket): void {
+    // Whoever lost its connection by the end comes back once more.
+    if (this.#closed) {
+      client.destroy()
+      server.destroy()
+      return
+    }
     const pair: Pair = { client, server, swallowed: false }
     this.#pairs.add(pair)
     for (const [from, to] of [
