@@ -31,8 +31,8 @@ export interface HeldLease {
 
 /** Keeps leases, wherever that happens. */
 export interface Leases {
-  /** Makes ready what takes time, so that the first lease need not wait for it. May be called twice, or never. */
-  start(): void
+  /** Resolves when the first lease need not wait for anything any more. May be called twice, or never. */
+  start(): Promise<void>
   /** Keeps them until they are released. One that is kept already gets the new limit. */
   hold(leases: readonly HeldLease[]): void
   /** Their settle or hand-back was answered. */
@@ -67,8 +67,8 @@ export class LeaseKeeper implements Leases {
     this.#deadline = new Alarm(clock, () => this.#loseOverdue())
   }
 
-  start(): void {
-    // Nothing here takes time.
+  start(): Promise<void> {
+    return Promise.resolve()
   }
 
   hold(leases: readonly HeldLease[]): void {

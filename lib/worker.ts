@@ -147,8 +147,8 @@ export class Worker extends EventEmitter<WorkerEvents> {
   #mustRecover = false
   #reclaimDue = true
   #reader: { readonly abort: AbortController; readonly done: Promise<void> } | undefined
-  /** A blocking read that failed is not sent again before then, on the monotonic clock. */
-  #readAgainAtMs = 0
+  /** A blocking read failed a moment ago: the next one waits. */
+  #readPaused = false
   #readBackoffMs = FIRST_BACKOFF_MS
   #wake: (() => void) | undefined
   /** Something changed since the last turn began: no pause before the next. */
@@ -208,13 +208,13 @@ export class Worker extends EventEmitter<WorkerEvents> {
     try {
       await this.#refreshQueues()
       if (this.#state === 'running') await this.#heartbeat()
+      if (this.#state === 'running') await this.#leases.start()
     } catch (error) {
       if (this.#state === 'running') this.#state = 'new'
       throw error
     }
     // Stopped meanwhile: there is nothing to begin any more.
     if (this.#state !== 'running') return
-    this.#leases.start()
     this.#every(this.#heartbeatMs, () => this.#heartbeat())
     this.#every(this.options.claimIntervalSeconds * 1_000, () => this.#sweep())
     this.#schedulePromotion(0)
@@ -607,9 +607,8 @@ export class Worker extends EventEmitter<WorkerEvents> {
   // Waiting for entries
 
   #block(): void {
-    if (this.#reader || !this.options.continuous) return
+    if (this.#reader || this.#readPaused || !this.options.continuous) return
     const sentAtMs = systemClock.monotonicMs()
-    if (sentAtMs < this.#readAgainAtMs) return
     const abort = new AbortController()
     const { blockTimeoutMs: blockMs } = this.backend.limits
     const done = this.#queue
@@ -624,10 +623,12 @@ export class Worker extends EventEmitter<WorkerEvents> {
       .catch((error: unknown) => {
         // The next turn looks for what this read may have brought; the next read waits longer with each failure.
         this.#mustRecover = true
-        const waitMs = jittered(this.#readBackoffMs)
-        this.#readAgainAtMs = systemClock.monotonicMs() + waitMs
+        this.#readPaused = true
+        this.#after(jittered(this.#readBackoffMs), () => {
+          this.#readPaused = false
+          this.#wakeUp()
+        })
         this.#readBackoffMs = Math.min(this.#readBackoffMs * 2, LAST_BACKOFF_MS)
-        if (this.#state === 'running') this.#after(waitMs, () => this.#wakeUp())
         this.#failed(error)
       })
       .finally(() => {

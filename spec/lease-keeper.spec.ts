@@ -63,6 +63,11 @@ describe('LeaseKeeper', () => {
 
   const renewedAt = (): number[] => renewer.calls.map(({ atMs }) => atMs)
 
+  it('is ready at once', async () => {
+    await keeper.start()
+    expect(clock.timers).to.equal(0)
+  })
+
   it('renews all that it keeps every 0.3 of their length, together', async () => {
     keeper.hold([held('a')])
     await pass(1_000)

@@ -113,7 +113,7 @@ overRedisWorker(
       const worker = bench.make()
       expect(threads.started).to.equal(0)
       await worker.start()
-      await eventually(() => threads.started === 1)
+      expect(threads.started).to.equal(1)
       await noop.enqueueMany(Array.from({ length: 30 }, () => []))
       await eventually(() => worker.processed === 30)
       expect([threads.started, threads.running]).to.deep.equal([1, 1])

@@ -40,3 +40,4 @@ parentPort?.on('message', ({ hold, release, stop }: ToLeaseThread) => {
   // Ends this thread alone, and at once: with the server away a driver's timers would keep it for two seconds more.
   void storage.close().then(() => process.exit())
 })
+say({ ready: true })

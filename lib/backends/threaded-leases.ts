@@ -26,6 +26,8 @@ export interface ToLeaseThread {
 }
 
 export type FromLeaseThread =
+  /** The first message of each. */
+  | { readonly ready: true }
   | { readonly lost: Lease }
   /** `sentAtMs`: the monotonic time before the renewal was sent. */
   | { readonly renewed: readonly Lease[]; readonly sentAtMs: number }
@@ -48,6 +50,8 @@ export class ThreadedLeases implements Leases {
   readonly #held = new Map<string, HeldLease>()
   #released: Lease[] = []
   #thread: Worker | undefined
+  /** The thread listens, or has ended. */
+  #opened: Promise<void> | undefined
   #flushing: NodeJS.Immediate | undefined
   #restart: NodeJS.Timeout | undefined
   #restartMs = 0
@@ -58,8 +62,10 @@ export class ThreadedLeases implements Leases {
     this.#logger = logger
   }
 
-  start(): void {
-    if (!this.#stopped && this.#restart === undefined) this.#thread ??= this.#open()
+  async start(): Promise<void> {
+    if (this.#stopped || this.#restart !== undefined) return
+    this.#thread ??= this.#open()
+    await this.#opened
   }
 
   /** Told before a function is called: a function that blocks this loop cannot tell any more. */
@@ -103,6 +109,10 @@ export class ThreadedLeases implements Leases {
     // Without the loaders of the main thread it is there three times as fast; it needs none of them.
     const options = { workerData: this.#data, name: 'express-tasks-redis leases', execArgv: [] }
     const thread = new Worker(threadFile(), options)
+    this.#opened = new Promise((resolve) => {
+      thread.once('message', () => resolve())
+      thread.once('exit', () => resolve())
+    })
     thread.on('message', (message: FromLeaseThread) => this.#hear(message))
     thread.on('error', (error) =>
       this.#logger.error({ error }, 'the thread that renews leases failed; another is started'),
@@ -131,7 +141,7 @@ export class ThreadedLeases implements Leases {
       this.#restartMs = 0
       // For the next thread, should this one die: a lease counts from its last renewal, not from its begin.
       for (const lease of message.renewed) this.#noteRenewed(keyOf(lease), message.sentAtMs)
-    } else {
+    } else if ('log' in message) {
       this.#logger[message.log](message.facts, message.message)
     }
   }

@@ -24,8 +24,8 @@ async function deadReader(): Promise<void> {
   await using proxy = await TcpProxy.start(run.server)
   const startedAt = new Map<string, number>()
   const through = run.openBackend(proxy.url)
-  // Nothing but the watchdog brings the read back: no claim interval comes to its help
-  const worker = new Worker(through, { intervalSeconds: 1, claimIntervalSeconds: 60 })
+  // Nothing but the watchdog brings the read back: no sweep comes to its help
+  const worker = new Worker(through, { intervalSeconds: 1, claimIntervalSeconds: 3_600 })
   const figures: Record<string, number> = {}
   const limitMs = (run.options.blockTimeoutMs + WATCHDOG_MS + 1_000) * run.calibration
   const began = (id: string): Promise<number> =>

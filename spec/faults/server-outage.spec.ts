@@ -10,6 +10,9 @@ import { together } from './support/together.ts'
 // `everysec` may put off even the write while the disk is busy; then the end of the process alone loses something.
 const APPENDONLY = ['--appendonly', 'yes', '--appendfsync', 'always']
 
+/** No sweep comes to the help of a worker that has lost something: it has to find it by itself. */
+const NEVER = 3_600
+
 /** How long an enqueue took to fail, and that it failed as it should. */
 async function refused(run: FaultRun): Promise<number> {
   const startedAt = performance.now()
@@ -26,7 +29,7 @@ describe('Faults: the server', function () {
   this.timeout(sized(60_000, 600_000))
 
   it('loses nothing when the process of the server is killed under load', async () => {
-    await using run = await FaultRun.start({ server: { args: APPENDONLY } })
+    await using run = await FaultRun.start({ server: { args: APPENDONLY }, claimIntervalSeconds: NEVER })
     await Promise.all([run.spawn(), run.spawn()])
     const rounds = sized(2, 20)
     for (let round = 0; round < rounds; round += 1) {
@@ -42,7 +45,7 @@ describe('Faults: the server', function () {
   })
 
   it('drains a backlog although it kills every connection again and again, without an enqueue', async () => {
-    await using run = await FaultRun.start()
+    await using run = await FaultRun.start({ claimIntervalSeconds: NEVER })
     const workers = await Promise.all([run.spawn(), run.spawn()])
     const kills = sized(20, 50)
     await run.enqueue({}, lists(sized(1_500, 5_000), 20))
@@ -80,7 +83,7 @@ describe('Faults: a server that is away', function () {
 })
 
 async function outage(): Promise<void> {
-  await using run = await FaultRun.start({ server: { args: APPENDONLY }, concurrency: 2 })
+  await using run = await FaultRun.start({ server: { args: APPENDONLY }, concurrency: 2, claimIntervalSeconds: NEVER })
   const [idle, busy] = await Promise.all([
     run.spawn({ worker: { queues: ['later'] } }),
     run.spawn({ worker: { queues: ['default'] } }),
@@ -116,7 +119,7 @@ async function outage(): Promise<void> {
 }
 
 async function wantsReplicas(): Promise<void> {
-  await using run = await FaultRun.start({ claimTimeoutSeconds: 5 })
+  await using run = await FaultRun.start({ claimTimeoutSeconds: 5, claimIntervalSeconds: NEVER })
   await run.spawn()
   let refusedMs = 0
   for (let round = 0; round < sized(2, 10); round += 1) {
