@@ -175,6 +175,9 @@ describe('the examples', function () {
         await text(url, { method: 'POST' })
         await app.printed(/^greet +FAILED Greet whom\?\ngreet +FAILED Greet whom\?$/m)
 
+        // When the admin is opened, then it lists what failed
+        expect(await text(`${url}tasks/admin/tasks?status=FAILED`)).to.include('Greet whom?')
+
         // When it is told to end, also while a client is connected and says nothing, and a task runs
         const silent: Socket = connect(port, 'localhost').on('error', () => {})
         await once(silent, 'connect')

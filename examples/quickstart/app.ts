@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import express from 'express'
-import { MemoryTaskBackend, RedisTaskBackend, task, Worker, type TaskResult } from 'express-tasks-redis'
+import { MemoryTaskBackend, RedisTaskBackend, task, tasksRouter, Worker, type TaskResult } from 'express-tasks-redis'
 
 // A task is an async function with a name. Enqueuing it stores a record; a worker runs it soon after.
 const greet = task(async function greet(name: string) {
@@ -22,12 +22,16 @@ function describe(result: TaskResult) {
 
 export const app = express().use(express.urlencoded({ extended: false }))
 
+// HTTP endpoints, and the admin at /tasks/admin. Without `authorize` they are for this machine only.
+app.use('/tasks', tasksRouter(backend))
+
 app.get('/', async (_req, res) => {
   const records = await backend.records.filter({ name: 'greet' }).limit(20)
   const items = records.map((record) => '<li>' + describe(record).replace(/[&<>]/g, (c) => `&#${c.charCodeAt(0)};`))
   const refresh = records.every((record) => record.isFinished) ? '' : '<meta http-equiv="refresh" content="1">'
   const form = '<form method="post"><input name="name" aria-label="Name" autofocus> <button>Greet</button></form>'
-  res.send(`<!doctype html><title>Greetings</title>${refresh}${form}<ul>${items.join('\n')}</ul>`)
+  const admin = '<a href="/tasks/admin">Admin</a>'
+  res.send(`<!doctype html><title>Greetings</title>${refresh}${form} ${admin}<ul>${items.join('\n')}</ul>`)
 })
 
 app.post('/', async (req, res) => {
@@ -41,7 +45,7 @@ if (process.argv[1] === import.meta.filename) {
   const worker = new Worker(backend)
   await worker.start()
   await greet.enqueueMany([['Ada'], ['Grace'], ['Linus']])
-  console.log(`Open http://localhost:${port} (Ctrl-C stops)`)
+  console.log(`Open http://localhost:${port} or http://localhost:${port}/tasks/admin (Ctrl-C stops)`)
 
   await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])
   server.close()
