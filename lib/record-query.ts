@@ -8,7 +8,7 @@ import { TaskOptionError, TaskQueryLimitError } from './errors.ts'
 import { anything, checkOptions, date, integer, NAME_PATTERN, oneOf, text } from './options.ts'
 import type { Row } from './options.ts'
 import { isDamaged } from './storage/storage.ts'
-import type { Cell, DamagedRecord, ListPosition, Storage, StoredRecord } from './storage/storage.ts'
+import type { Brief, Cell, DamagedRecord, FoundRecord, ListPosition, Storage, StoredRecord } from './storage/storage.ts'
 import { TASK_STATUSES } from './task-status.ts'
 import type { TaskStatus } from './task-status.ts'
 
@@ -47,6 +47,8 @@ export interface QuerySource<Item> {
   readonly storage: Storage
   readonly toItem: (record: StoredRecord) => Item
   readonly onDamaged: (record: DamagedRecord) => void
+  /** Set where items need no more of a record than a list shows: payloads may be megabytes. */
+  readonly brief?: Brief | undefined
 }
 
 export const PAGE_SIZE = 50
@@ -56,6 +58,11 @@ export const LOOK_LIMIT = 20_000
 /** Records that one `await query` may bring. */
 export const LIST_LIMIT = 10_000
 const CHUNK = 500
+/** What is read of a record where no more than its id is wanted, or a text is looked for in most records of usual size. */
+const BRIEF: Brief = { argsBytes: 1 }
+const SEARCHED: Brief = { argsBytes: 16_384 }
+/** Payloads that are held at once when a text is looked for in those of large records. */
+const HELD_BYTES = 8 * 1024 * 1024
 const BATCH = 100
 /** Values in one list of a filter. */
 const MOST_VALUES = 1_000
@@ -145,6 +152,8 @@ interface Walk {
   readonly wanted: number
   readonly lookLimit: number
   readonly after?: ListPosition | undefined
+  /** Set where whole records are not wanted. */
+  readonly brief?: Brief | undefined
 }
 
 interface Walked {
@@ -214,7 +223,7 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
   /** The ids of all its records; bounded like `await query`. */
   async ids(): Promise<string[]> {
     const ids: string[] = []
-    for await (const { id } of this.#bounded()) ids.push(id)
+    for await (const { id } of this.#bounded(BRIEF)) ids.push(id)
     return ids
   }
 
@@ -230,7 +239,7 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
     const position = typeof after === 'string' ? positionOf(after) : undefined
     const cells = await this.#cells()
     const [walked, total] = await Promise.all([
-      this.#walk(cells, { wanted: size, lookLimit, after: position }),
+      this.#walk(cells, { wanted: size, lookLimit, after: position, brief: this.#source.brief }),
       this.#comparesRecords() ? null : this.#sum(cells),
     ])
     return {
@@ -254,7 +263,7 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
     let after: ListPosition | undefined
     let looked = 0
     for (;;) {
-      const walked = await this.#walk(cells, { wanted: CHUNK, lookLimit: CHUNK, after })
+      const walked = await this.#walk(cells, { wanted: CHUNK, lookLimit: CHUNK, after, brief: BRIEF })
       count += walked.records.length
       looked += walked.looked
       if (this.#limit !== undefined && count >= this.#limit) return this.#limit
@@ -301,20 +310,20 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
     return items
   }
 
-  async *#bounded(): AsyncGenerator<StoredRecord, void, undefined> {
+  async *#bounded(brief = this.#source.brief): AsyncGenerator<StoredRecord, void, undefined> {
     let count = 0
-    for await (const record of this.#each()) {
+    for await (const record of this.#each(brief)) {
       if (++count > LIST_LIMIT) throw new TaskQueryLimitError(LIST_LIMIT, ['records without a limit'])
       yield record
     }
   }
 
-  async *#each(): AsyncGenerator<StoredRecord, void, undefined> {
+  async *#each(brief = this.#source.brief): AsyncGenerator<StoredRecord, void, undefined> {
     const cells = await this.#cells()
     let left = this.#limit ?? Infinity
     let after: ListPosition | undefined
     while (left > 0) {
-      const walked = await this.#walk(cells, { wanted: Math.min(left, CHUNK), lookLimit: CHUNK, after })
+      const walked = await this.#walk(cells, { wanted: Math.min(left, CHUNK), lookLimit: CHUNK, after, brief })
       for (const damaged of walked.damaged) this.#source.onDamaged(damaged)
       yield* walked.records
       if (walked.exhausted) return
@@ -328,7 +337,7 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
     let moved = 0
     let batch: string[] = []
     const order = this.#limit === undefined ? '-enqueuedAt' : this.#order
-    for await (const { id } of new RecordQuery(this.#source, this.#filter, order, this.#limit).#each()) {
+    for await (const { id } of new RecordQuery(this.#source, this.#filter, order, this.#limit).#each(BRIEF)) {
       batch.push(id)
       if (batch.length < BATCH) continue
       moved += await move(batch)
@@ -337,7 +346,7 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
     return batch.length > 0 ? moved + (await move(batch)) : moved
   }
 
-  async #walk(cells: readonly Cell[], { wanted, lookLimit, after }: Walk): Promise<Walked> {
+  async #walk(cells: readonly Cell[], { wanted, lookLimit, after, brief }: Walk): Promise<Walked> {
     const { storage } = this.#source
     const records: StoredRecord[] = []
     const damaged: DamagedRecord[] = []
@@ -349,7 +358,8 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
       // One more than is wanted tells whether there is a next page.
       const size = Math.min(this.#comparesRecords() ? CHUNK : wanted - records.length + 1, lookLimit - looked + 1)
       const positions = await storage.list({ cells, order, size, after: last, ...this.#bounds() })
-      const found = positions.length > 0 ? await storage.find(positions.map(({ id }) => id)) : []
+      const found = await this.#read(positions, brief)
+      const searched = await this.#searchLarge(found)
       for (const [index, position] of positions.entries()) {
         if (records.length === wanted || looked === lookLimit)
           return { records, damaged, looked, last, exhausted: false }
@@ -358,10 +368,45 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
         last = position
         if (!record) continue
         if (isDamaged(record)) damaged.push(record)
-        else if (this.#matches(record)) records.push(record)
+        else if (this.#matches(record, searched)) records.push(record)
       }
       if (positions.length < size) return { records, damaged, looked, last, exhausted: true }
     }
+  }
+
+  async #read(positions: readonly ListPosition[], brief: Brief | undefined): Promise<readonly FoundRecord[]> {
+    if (positions.length === 0) return []
+    const { search } = this.#filter
+    const least = search ? SEARCHED : BRIEF
+    const wanted = brief && { argsBytes: Math.max(brief.argsBytes, least.argsBytes) }
+    return await this.#source.storage.find(
+      positions.map(({ id }) => id),
+      wanted,
+    )
+  }
+
+  /** Of records that were not read whole those that hold the text, by id: they are read one after the other, and not kept. */
+  async #searchLarge(found: readonly FoundRecord[]): Promise<ReadonlySet<string>> {
+    const { search } = this.#filter
+    const ids = new Set<string>()
+    if (!search) return ids
+    let batch: string[] = []
+    let bytes = 0
+    const look = async (): Promise<void> => {
+      for (const record of await this.#source.storage.find(batch)) {
+        if (record && !isDamaged(record) && holds(record, search)) ids.add(record.id)
+      }
+      batch = []
+      bytes = 0
+    }
+    for (const record of found) {
+      if (!record || isDamaged(record) || !record.omittedBytes || holds(record, search)) continue
+      batch.push(record.id)
+      bytes += record.omittedBytes
+      if (bytes >= HELD_BYTES) await look()
+    }
+    if (batch.length > 0) await look()
+    return ids
   }
 
   async #cells(): Promise<Cell[]> {
@@ -408,15 +453,18 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
   }
 
   /** Every key again, on the record itself: between the index and here it may have moved on. */
-  #matches(record: StoredRecord): boolean {
+  #matches(record: StoredRecord, searched: ReadonlySet<string>): boolean {
     const { status, queueName, name, priority, finishedAfter, finishedBefore, search } = this.#filter
     const among = <T>(value: T, wanted: T | readonly T[] | undefined): boolean => many(wanted)?.includes(value) ?? true
     if (!among(record.status, status) || !among(record.queueName, queueName) || !among(record.name, name)) return false
     if (!among(record.priority, priority)) return false
     if (finishedAfter && (record.finishedAt ?? -Infinity) < finishedAfter.getTime()) return false
     if (finishedBefore && (record.finishedAt ?? Infinity) >= finishedBefore.getTime()) return false
-    if (!search) return true
-    const wanted = search.toLowerCase()
-    return [record.id, record.name, record.args, ...record.errors].some((text) => text.toLowerCase().includes(wanted))
+    return !search || holds(record, search) || searched.has(record.id)
   }
+}
+
+function holds(record: StoredRecord, search: string): boolean {
+  const wanted = search.toLowerCase()
+  return [record.id, record.name, record.args, ...record.errors].some((text) => text.toLowerCase().includes(wanted))
 }

@@ -154,6 +154,7 @@ const CALLS: Readonly<Record<ScriptName, readonly ((bench: ScriptBench, token: s
   'ensure-queue': [(bench) => bench.run('ensure-queue', 'mail')],
   heartbeat: [(bench) => bench.run('heartbeat', 'first.holder', 'held', '0')],
   'forget-worker': [(bench) => bench.run('forget-worker', 'first.holder', '')],
+  brief: [(bench) => bench.run('brief', 9, 1, 'status', 'a')],
 }
 
 /** What a move is to a record that keeps its state: another attempt, deadline or place. */

@@ -64,6 +64,14 @@ export interface StoredRecord {
   readonly leaseUntil: number | null
   /** Grows with every attempt of this record; for user code to pass on. */
   readonly fence: number
+  /** Bytes of `args` and `errors` that a brief read left out; a record that was read whole has no such field. */
+  readonly omittedBytes?: number
+}
+
+/** How much of each record a list needs: `args` up to so many bytes, the last of `errors`, no return value. */
+export interface Brief {
+  /** At least 1. */
+  readonly argsBytes: number
 }
 
 /** A record as it is right after enqueue, for those who have just stored it and need not read it. */
@@ -287,8 +295,8 @@ export interface RecordStorage {
   enqueue(
     records: readonly NewRecord[],
   ): Promise<readonly ({ word: 'ENQUEUED'; enqueuedAt: number } | { word: 'EXISTS' })[]>
-  /** Records by id, in order; `undefined` where there is none. */
-  find(ids: readonly string[]): Promise<readonly FoundRecord[]>
+  /** Records by id, in order; `undefined` where there is none. With `brief` (at most 1000 ids) only what a list shows of them. */
+  find(ids: readonly string[], brief?: Brief): Promise<readonly FoundRecord[]>
   /** Ids of a page, by `enqueuedAt` then id; cost grows with cells and size, not with records. */
   list(request: ListRequest): Promise<readonly ListPosition[]>
   /** The exact number of records in each cell, in order; with bounds, those enqueued between them. */

@@ -2,7 +2,7 @@
  * A record as memory storage keeps it: the public fields, open for change, and what tells a repeat from a stale call.
  * Frozen copies go out, texts come in; nothing here knows of streams or indexes.
  */
-import type { Claim, Delivery, NewRecord, StoredRecord } from '../storage.ts'
+import type { Brief, Claim, Delivery, NewRecord, StoredRecord } from '../storage.ts'
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
@@ -52,6 +52,25 @@ export function storedCopy(record: MemoryRecord): StoredRecord {
     workerIds: Object.freeze([...record.workerIds]),
     errors: Object.freeze([...record.errors]),
   })
+}
+
+/** What a list shows of it. */
+export function briefCopy(record: MemoryRecord, { argsBytes }: Brief): StoredRecord {
+  const whole = storedCopy(record)
+  const bytes = Buffer.byteLength(record.args)
+  const args = bytes <= argsBytes ? record.args : startOf(record.args, argsBytes)
+  const earlier = record.errors.slice(0, -1)
+  const last = record.errors.slice(-1)
+  // Every earlier error, and the sign between it and the next.
+  const left = earlier.reduce((sum, error) => sum + Buffer.byteLength(error) + 1, 0)
+  const omittedBytes = bytes - Buffer.byteLength(args) + left
+  return Object.freeze({ ...whole, args, errors: Object.freeze(last), returnValue: null, omittedBytes })
+}
+
+/** As much of the start as fits into so many bytes. Decoding as a stream leaves half a character out. */
+function startOf(text: string, bytes: number): string {
+  const start = Buffer.from(text.slice(0, bytes)).subarray(0, bytes)
+  return new TextDecoder().decode(start, { stream: true })
 }
 
 export function deliveryOf(record: MemoryRecord): Delivery {

@@ -9,6 +9,7 @@ import { StorageUnavailableError } from '../../errors.ts'
 import { isFinal } from '../../task-status.ts'
 import type {
   BlockingTakeRequest,
+  Brief,
   Cell,
   Claim,
   Heartbeat,
@@ -64,8 +65,8 @@ export class MemoryStorage implements Storage {
     return this.#step('enqueue', (now) => this.#records.enqueue(records, now))
   }
 
-  find(ids: readonly string[]): Answer<'find'> {
-    return this.#step('read records', () => this.#records.find(ids))
+  find(ids: readonly string[], brief?: Brief): Answer<'find'> {
+    return this.#step('read records', () => this.#records.find(ids, brief))
   }
 
   list(request: ListRequest): Answer<'list'> {

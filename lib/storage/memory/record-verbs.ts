@@ -5,6 +5,7 @@
 import type { TaskStatus } from '../../task-status.ts'
 import { bandOf } from '../storage.ts'
 import type {
+  Brief,
   Cell,
   FoundRecord,
   ListPosition,
@@ -15,7 +16,7 @@ import type {
   RecordChanges,
 } from '../storage.ts'
 import type { Keyspace } from './keyspace.ts'
-import { newRecord, storedCopy } from './memory-record.ts'
+import { briefCopy, newRecord, storedCopy } from './memory-record.ts'
 import { compareMembers, type Member } from './sorted-set.ts'
 
 type EnqueueAnswer = { word: 'ENQUEUED'; enqueuedAt: number } | { word: 'EXISTS' }
@@ -42,10 +43,10 @@ export class RecordVerbs {
     })
   }
 
-  find(ids: readonly string[]): readonly FoundRecord[] {
+  find(ids: readonly string[], brief?: Brief): readonly FoundRecord[] {
     return ids.map((id) => {
       const record = this.#keyspace.records.get(id)
-      return record && storedCopy(record)
+      return record && (brief ? briefCopy(record, brief) : storedCopy(record))
     })
   }
 

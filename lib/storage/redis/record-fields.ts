@@ -82,6 +82,8 @@ function toRecord(id: string, read: (field: FieldName) => string): StoredRecord 
   }
 }
 
+export const NO_HASH = 'its key is not a hash'
+
 /** The answer of HMGET with RECORD_FIELDS. */
 export function recordOf(id: string, values: readonly unknown[]): FoundRecord {
   const texts = values.map((value) => (typeof value === 'string' ? value : ''))
@@ -92,6 +94,28 @@ export function recordOf(id: string, values: readonly unknown[]): FoundRecord {
     if (error instanceof Damage) return { id, damage: error.message }
     throw error
   }
+}
+
+/** The fields that a brief read takes as they are. */
+export const BRIEF_FIELDS = RECORD_FIELDS.filter(
+  (field) => field !== 'args' && field !== 'errors' && field !== 'returnValue',
+)
+
+/** A row of brief.lua. */
+export function briefOf(
+  id: string,
+  [args = '', lastError = '', omitted = '', ...others]: readonly string[],
+): FoundRecord {
+  if (args === 'BROKEN' && omitted === '') return { id, damage: NO_HASH }
+  const values = new Map<FieldName, string>(BRIEF_FIELDS.map((field, index) => [field, others[index] ?? '']))
+  values.set('args', args)
+  const found = recordOf(
+    id,
+    RECORD_FIELDS.map((field) => values.get(field) ?? ''),
+  )
+  if (!found || 'damage' in found) return found
+  // One error is one line: it stands here whole.
+  return { ...found, errors: lastError === '' ? [] : [lastError], omittedBytes: Number(omitted) }
 }
 
 /** The columns of a BEGUN row, as begin-entries.lua names them. */

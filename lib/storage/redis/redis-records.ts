@@ -1,6 +1,7 @@
 /** The record verbs of RedisStorage: one short method each, in the words of its script. */
 import type { TaskStatus } from '../../task-status.ts'
 import type {
+  Brief,
   Cell,
   FoundRecord,
   ListPosition,
@@ -14,8 +15,11 @@ import type {
 import { mergeCells } from './cell-merge.ts'
 import { storageError } from './connection.ts'
 import { FinishListener } from './finish-listener.ts'
-import { RECORD_FIELDS, recordOf } from './record-fields.ts'
+import { BRIEF_FIELDS, briefOf, NO_HASH, RECORD_FIELDS, recordOf } from './record-fields.ts'
 import type { RedisLink } from './redis-link.ts'
+
+/** Records that one call reads: a few milliseconds of the server. */
+const BRIEF_BATCH = 250
 
 export class RedisRecords implements RecordStorage {
   readonly #link: RedisLink
@@ -42,18 +46,30 @@ export class RedisRecords implements RecordStorage {
     )
   }
 
-  async find(ids: readonly string[]): Promise<readonly FoundRecord[]> {
+  async find(ids: readonly string[], brief?: Brief): Promise<readonly FoundRecord[]> {
+    if (brief) return await this.#findBrief(ids, brief)
     const replies = await this.#link.pipeline('read records', (pipeline) => {
       for (const id of ids) pipeline.hmget(this.#link.keys.record(id), ...RECORD_FIELDS)
     })
     return ids.map((id, index) => {
       const reply = replies[index]
       if (reply instanceof Error) {
-        if (reply.message.includes('WRONGTYPE')) return { id, damage: 'its key is not a hash' }
+        if (reply.message.includes('WRONGTYPE')) return { id, damage: NO_HASH }
         throw storageError(reply, 'read records', this.#link.factory.address)
       }
       return recordOf(id, reply as unknown[])
     })
+  }
+
+  async #findBrief(ids: readonly string[], { argsBytes }: Brief): Promise<readonly FoundRecord[]> {
+    const head = [String(argsBytes), String(BRIEF_FIELDS.length), ...BRIEF_FIELDS]
+    const found: FoundRecord[] = []
+    for (let start = 0; start < ids.length; start += BRIEF_BATCH) {
+      const batch = ids.slice(start, start + BRIEF_BATCH)
+      const rows = (await this.#link.produce('brief', [...head, ...batch])) as string[][]
+      found.push(...batch.map((id, index) => briefOf(id, rows[index] ?? [])))
+    }
+    return found
   }
 
   async list(request: ListRequest): Promise<readonly ListPosition[]> {

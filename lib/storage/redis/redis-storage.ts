@@ -5,6 +5,7 @@
  */
 import type {
   BlockingTakeRequest,
+  Brief,
   Cell,
   Claim,
   Heartbeat,
@@ -74,8 +75,8 @@ export class RedisStorage implements Storage {
     return this.#records.enqueue(records)
   }
 
-  find(ids: readonly string[]): Answer<'find'> {
-    return this.#records.find(ids)
+  find(ids: readonly string[], brief?: Brief): Answer<'find'> {
+    return this.#records.find(ids, brief)
   }
 
   list(request: ListRequest): Answer<'list'> {

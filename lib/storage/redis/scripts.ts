@@ -25,6 +25,7 @@ export const SCRIPT_NAMES = [
   'ensure-queue',
   'heartbeat',
   'forget-worker',
+  'brief',
 ] as const
 
 export type ScriptName = (typeof SCRIPT_NAMES)[number]

@@ -148,6 +148,62 @@ overEveryStorage('find', (it) => {
   })
 })
 
+overEveryStorage('find, brief', (it) => {
+  it('answers the whole record but for what a list does not show', async ({ storage }) => {
+    await enqueueOne(storage, { args: '["short"]', priority: 3 })
+    const delivery = await takeOne(storage)
+    await storage.settle([success(delivery)])
+    const whole = await read(storage, delivery.lease.id)
+    const [brief] = await storage.find([whole.id], { argsBytes: 100 })
+    expect(brief).to.deep.equal({ ...whole, returnValue: null, omittedBytes: 0 })
+  })
+
+  it('cuts args after so many bytes, never through a character, and says how many are left out', async ({
+    storage,
+  }) => {
+    const args = `["${'aé\u{1F600}漢'.repeat(500)}"]`
+    const id = await enqueueOne(storage, { args })
+    for (const argsBytes of [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 100, 101, 102, 103, 1_000]) {
+      const [brief] = await storage.find([id], { argsBytes })
+      if (!brief || 'damage' in brief) throw new Error('expected a record, got: none')
+      const bytes = Buffer.byteLength(brief.args)
+      expect(args.startsWith(brief.args), brief.args).to.equal(true)
+      expect(bytes)
+        .to.be.at.most(argsBytes)
+        .and.greaterThan(argsBytes - 5)
+      expect(brief.omittedBytes).to.equal(Buffer.byteLength(args) - bytes)
+    }
+  })
+
+  it('shows the last error alone', async ({ storage }) => {
+    const id = await failOne(storage)
+    const [first] = (await read(storage, id)).errors
+    await storage.retry([id], 'request.1')
+    await storage.settle([failure(await takeOne(storage))])
+    const { errors } = await read(storage, id)
+    expect(errors).to.have.lengthOf(2)
+    const [brief] = await storage.find([id], { argsBytes: 100 })
+    expect(brief).to.deep.include({ errors: errors.slice(1), omittedBytes: Buffer.byteLength(first ?? '') + 1 })
+  })
+
+  it('answers in the order asked, undefined where there is no record', async ({ storage }) => {
+    const ids = someRecords(600)
+    await storage.enqueue(ids)
+    const asked = [ids[599]?.id ?? '', randomUUID(), ...ids.slice(0, 520).map(({ id }) => id)]
+    const found = await storage.find(asked, { argsBytes: 1 })
+    expect(found.map((record) => record?.id)).to.deep.equal([asked[0], undefined, ...asked.slice(2)])
+    expect(await storage.find([], { argsBytes: 1 })).to.deep.equal([])
+  })
+
+  it('reports a record that cannot be read and reads the others', async ({ storage, raw }) => {
+    const [a, b] = [await enqueueOne(storage), await enqueueOne(storage)]
+    await raw.damage(a)
+    const [damaged, whole] = await storage.find([a, b], { argsBytes: 10 })
+    expect(damaged).to.include({ id: a }).and.to.have.property('damage').that.is.a('string')
+    expect(whole).to.include({ id: b, status: 'READY' })
+  })
+})
+
 overEveryStorage('list', (it) => {
   /** Records of three cells and two times, many with equal `enqueuedAt`; in the order in which they should be listed. */
   async function listed({

@@ -72,6 +72,18 @@ describe('RedisStorage on ioredis-mock', () => {
   )
 
   it(
+    'reads of records what a list shows',
+    onMock(async (storage) => {
+      const [id, other] = [await enqueueOne(storage, { args: '["éé\u{1F600}"]' }), await enqueueOne(storage)]
+      const found = await storage.find([id, randomUUID(), other], { argsBytes: 6 })
+      expect(found[0]).to.deep.include({ id, status: 'READY', errors: [], returnValue: null })
+      expect(found[0]).to.have.property('args', '["é')
+      expect(found[1]).to.equal(undefined)
+      expect(found[2]).to.deep.include({ id: other, args: '[]', omittedBytes: 0 })
+    }),
+  )
+
+  it(
     'runs a record by id, renews and settles it',
     onMock(async (storage) => {
       const [ready, delayed] = [
