@@ -29,7 +29,11 @@ const GROUPS: readonly (readonly string[])[] = [
   // 5 wiring, the only files that name a storage class
   ['backends/', 'configure-tasks.ts'],
   // 6 running
-  ['executor.ts', 'worker.ts'],
+  [
+    ...['executor.ts', 'worker-parts.ts', 'worker-options.ts', 'worker-events.ts', 'worker-state.ts'],
+    ...['worker-errands.ts', 'worker-hands.ts', 'worker-outcomes.ts', 'worker-reader.ts', 'worker-upkeep.ts'],
+    ...['worker-loop.ts', 'worker.ts'],
+  ],
   // 7 edges
   ['http/', 'cli/'],
   // 8 the public door

@@ -19,7 +19,7 @@ import { KEY_KINDS, type KeyKind } from '../lib/storage/redis/keys.ts'
 import { RECORD_FIELDS } from '../lib/storage/redis/record-fields.ts'
 import { MOVES } from '../lib/task-status.ts'
 import { TASK_OPTIONS } from '../lib/task.ts'
-import { WORKER_OPTIONS } from '../lib/worker.ts'
+import { WORKER_OPTIONS } from '../lib/worker-options.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const update = process.env['UPDATE_DOCS'] === '1'

@@ -6,7 +6,7 @@ import { EXECUTOR_OPTIONS } from '../executor.ts'
 import { LOG_LEVELS } from '../logger.ts'
 import { flag, integer, oneOf, text } from '../options.ts'
 import type { OptionsOf, Row } from '../options.ts'
-import { WORKER_OPTIONS } from '../worker.ts'
+import { WORKER_OPTIONS } from '../worker-options.ts'
 
 export interface Flag {
   /** As it is typed, without the dashes. */

@@ -4,7 +4,7 @@ import type { Flag, FlagTable } from '../../lib/cli/flags.ts'
 import { PURGE_COMMAND } from '../../lib/cli/purge-completed.ts'
 import { RUN_COMMAND } from '../../lib/cli/run-redis-tasks.ts'
 import { TaskOptionError } from '../../lib/errors.ts'
-import { WORKER_OPTIONS } from '../../lib/worker.ts'
+import { WORKER_OPTIONS } from '../../lib/worker-options.ts'
 import { Project, TIMEOUT_MS, VERSION } from './project.ts'
 import type { CommandName } from './project.ts'
 

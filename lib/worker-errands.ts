@@ -1,0 +1,63 @@
+/**
+ * What a worker does beside its loop: timers, and calls that nobody waits for before the end (hand-backs of unknown tasks,
+ * news for listeners). A stop waits for the calls and clears the timers.
+ */
+import { systemClock } from './clock.ts'
+import type { WorkerNews } from './worker-events.ts'
+
+export type Timer = ReturnType<typeof systemClock.setTimeout>
+
+/** 75 to 125 % of it, so that workers started together do not come together. */
+export const jittered = (ms: number): number => ms * (0.75 + Math.random() / 2)
+
+export class WorkerErrands {
+  readonly #news: WorkerNews
+  readonly #timers = new Set<Timer>()
+  readonly #calls = new Set<Promise<void>>()
+  #ended = false
+
+  constructor(news: WorkerNews) {
+    this.#news = news
+  }
+
+  /** A call whose failure is told, and whose end only the stop waits for. */
+  inBackground(work: Promise<unknown>): void {
+    const done: Promise<void> = work
+      .then(() => undefined)
+      .catch((error: unknown) => this.#news.failed(error))
+      .finally(() => this.#calls.delete(done))
+    this.#calls.add(done)
+  }
+
+  after(ms: number, act: () => unknown): Timer {
+    const timer = systemClock.setTimeout(() => {
+      this.#timers.delete(timer)
+      act()
+    }, ms)
+    this.#timers.add(timer)
+    return timer
+  }
+
+  /** Every `ms`, jittered, until the end. */
+  every(ms: number, act: () => Promise<void>): void {
+    this.after(jittered(ms), () => {
+      const again = (): void => {
+        if (!this.#ended) this.every(ms, act)
+      }
+      this.inBackground(act().finally(again))
+    })
+  }
+
+  cancel(timer: Timer): void {
+    systemClock.clearTimeout(timer)
+    this.#timers.delete(timer)
+  }
+
+  /** Clears every timer, and resolves when the last call was answered. */
+  async end(): Promise<void> {
+    this.#ended = true
+    for (const timer of this.#timers) systemClock.clearTimeout(timer)
+    this.#timers.clear()
+    while (this.#calls.size > 0) await Promise.all(this.#calls)
+  }
+}

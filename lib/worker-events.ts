@@ -1,0 +1,77 @@
+/**
+ * What a worker tells: its events, each listener by itself, and one log line for each trouble. Decides nothing: a listener
+ * that throws, rejects or never returns changes nothing.
+ */
+import type { EventEmitter } from 'node:events'
+import { StorageUnavailableError, TaskError } from './errors.ts'
+import type { Logger } from './logger.ts'
+import type { Settlement, SettleWord } from './storage/storage.ts'
+
+/** How one attempt ended, as the worker saw it. */
+export interface SettledEvent {
+  readonly id: string
+  readonly name: string
+  readonly queueName: string
+  readonly attempt: number
+  /** READY: it failed and runs again later. */
+  readonly outcome: Settlement['outcome']
+  /** LOST: another worker had taken it over, nothing was written. */
+  readonly word: SettleWord
+  readonly durationMs: number
+  /** The error as it was stored, for an outcome other than SUCCESSFUL. */
+  readonly error: string | null
+}
+
+export interface WorkerEvents {
+  /** Nothing is due and nothing runs; once, until something runs again. */
+  idle: []
+  settled: [SettledEvent]
+  leaseLost: [{ readonly id: string; readonly name: string }]
+  /** The storage failed; the worker goes on by itself. */
+  error: [unknown]
+}
+
+export class WorkerNews {
+  readonly #emitter: EventEmitter<WorkerEvents>
+  readonly logger: Logger
+  #troubled = false
+
+  constructor(emitter: EventEmitter<WorkerEvents>, logger: Logger) {
+    this.#emitter = emitter
+    this.logger = logger
+  }
+
+  /** The storage is away: said once, not once a retry. */
+  get troubled(): boolean {
+    return this.#troubled
+  }
+
+  /** The storage answers. */
+  recovered(): void {
+    this.#troubled = false
+  }
+
+  failed(error: unknown): void {
+    const outage = error instanceof StorageUnavailableError
+    const level = !outage ? 'error' : this.#troubled ? 'debug' : 'warn'
+    if (outage) this.#troubled = true
+    const code = error instanceof TaskError ? error.code : undefined
+    this.logger[level]({ code, error }, 'the worker met an error and goes on')
+    this.tell('error', error)
+  }
+
+  isHeard(event: keyof WorkerEvents): boolean {
+    return this.#emitter.listenerCount(event) > 0
+  }
+
+  tell<Event extends keyof WorkerEvents>(event: Event, ...facts: WorkerEvents[Event]): void {
+    for (const listener of this.#emitter.rawListeners(event) as ((...facts: WorkerEvents[Event]) => unknown)[]) {
+      const failed = (error: unknown): void => this.logger.error({ event, error }, 'a listener of the worker failed')
+      try {
+        Promise.resolve(listener.apply(this.#emitter, facts)).catch(failed)
+      } catch (error) {
+        failed(error)
+      }
+    }
+  }
+}

@@ -1,0 +1,261 @@
+/**
+ * The attempts that one worker has in hand: from their delivery until their settle or hand-back was answered.
+ * Steps: known here or handed back, leases held, started (one that may be the killer alone), ended or handed back. Settles
+ * nothing itself: what ended waits in `ended` for worker-outcomes.ts.
+ */
+import { Attempt } from './attempt.ts'
+import { systemClock } from './clock.ts'
+import { TaskLeaseLostError } from './errors.ts'
+import type { HeldLease } from './lease-keeper.ts'
+import type { Delivery, Lease, Settlement } from './storage/storage.ts'
+import { taskRegistry } from './task-registry.ts'
+import type { WorkerParts } from './worker-parts.ts'
+
+const LEASE_BATCH = 100
+
+/** One delivery in hand. */
+export interface InHand {
+  readonly delivery: Delivery
+  readonly attempt: Attempt
+  /** The monotonic time before the request that granted its lease was sent. */
+  sentAtMs: number
+  startedMs: number
+  /** Its function was called. */
+  started: boolean
+  handedBack: boolean
+  /** Its settle is sent: that answer is the verdict, and a lost lease means nothing any more. */
+  closing: boolean
+}
+
+export interface Ended {
+  readonly hand: InHand
+  readonly settlement: Settlement
+}
+
+export class WorkerHands {
+  /** Attempts that ended and wait for the next settle. */
+  readonly ended: Ended[] = []
+  readonly #parts: WorkerParts
+  readonly #inHand = new Map<string, InHand>()
+  readonly #toBeAlone: () => void
+  #suspect: InHand | undefined
+
+  /** @param toBeAlone told when one waits to run alone: nothing more may come. */
+  constructor(parts: WorkerParts, toBeAlone: () => void) {
+    this.#parts = parts
+    this.#toBeAlone = toBeAlone
+  }
+
+  get size(): number {
+    return this.#inHand.size
+  }
+
+  get ids(): ReadonlySet<string> {
+    return new Set(this.#inHand.keys())
+  }
+
+  /** Its crashes are at the limit: it runs alone, after everything else has ended, and until then nothing else begins. */
+  get suspect(): InHand | undefined {
+    return this.#suspect
+  }
+
+  /** Takes in what was begun for this worker, and starts it. `sentAtMs`: before the request that began it was sent. */
+  begin(deliveries: readonly Delivery[], sentAtMs: number): void {
+    const { backend, queue, state, news, errands } = this.#parts
+    if (state.phase !== 'running') {
+      // Asked for before the stop: nothing starts after it.
+      errands.inBackground(this.#requeue(deliveries.map(({ lease }) => lease)))
+      return
+    }
+    const unknown: Lease[] = []
+    const hands: InHand[] = []
+    for (const delivery of deliveries) {
+      const { lease, record } = delivery
+      const held = this.#inHand.get(lease.id)
+      if (held) {
+        // The same record by two ways: the newer token is the live one.
+        if (record.fence <= held.delivery.record.fence) continue
+        held.attempt.lose(new TaskLeaseLostError(lease.id))
+        this.release([held])
+      }
+      const task = taskRegistry.find(record.name)
+      if (task) {
+        const attempt = new Attempt(backend, delivery, task, systemClock)
+        const startedMs = systemClock.monotonicMs()
+        const hand = { delivery, attempt, sentAtMs, startedMs, started: false, handedBack: false, closing: false }
+        this.#inHand.set(lease.id, hand)
+        hands.push(hand)
+      } else {
+        const facts = { code: 'ERR_TASKS_NOT_REGISTERED', id: record.id, name: record.name }
+        news.logger.warn(facts, 'no task of that name is known here; it is handed back')
+        unknown.push(lease)
+      }
+    }
+    state.begun += hands.length
+    if (hands.length > 0) state.saidIdle = false
+    if (systemClock.monotonicMs() - sentAtMs < queue.leaseMs / 2) this.#startAll(hands)
+    else if (hands.length > 0) errands.inBackground(this.#startRenewed(hands))
+    if (unknown.length > 0) errands.inBackground(this.#requeue(unknown, { delay: 'growing' }))
+  }
+
+  /** The suspect has this worker to itself now. False when there is nothing to start yet, or any more. */
+  startSuspect(): boolean {
+    const suspect = this.#suspect
+    if (!suspect || suspect.started || suspect.handedBack || this.#inHand.size > 1) return false
+    const { timeoutMs } = suspect.attempt.task
+    // Its own limit counts from here on, not from when it began to wait.
+    if (timeoutMs !== undefined) this.#parts.leases.hold([this.#heldLease(suspect, timeoutMs)])
+    this.#start(suspect)
+    return true
+  }
+
+  /** The stop begins: one that was not started yet has nothing to finish. */
+  handBackWaiting(): void {
+    if (this.#suspect?.started === false) this.#parts.errands.inBackground(this.#handBack([this.#suspect]))
+  }
+
+  /** The drain time is over: aborts what runs, and hands it back. */
+  handBackRunning(): void {
+    const hands = [...this.#inHand.values()].filter(
+      (hand) => !hand.handedBack && !hand.closing && !this.ended.some((ended) => ended.hand === hand),
+    )
+    for (const { attempt } of hands) attempt.handBack()
+    if (hands.length > 0) this.#parts.errands.inBackground(this.#handBack(hands))
+  }
+
+  /** Their settle was answered, or nothing more is written for them. */
+  release(hands: readonly InHand[]): void {
+    this.#parts.leases.release(hands.map(leaseOf))
+    for (const hand of hands) {
+      const { id } = hand.delivery.lease
+      if (this.#inHand.get(id) === hand) this.#inHand.delete(id)
+      if (this.#suspect === hand) this.#suspect = undefined
+    }
+  }
+
+  /** Its token is no longer on the record: nothing was written. */
+  noteLost({ delivery: { record } }: InHand): void {
+    this.#parts.state.lost += 1
+    this.#parts.news.tell('leaseLost', { id: record.id, name: record.name })
+  }
+
+  #startAll(hands: readonly InHand[]): void {
+    if (hands.length === 0) return
+    const { queue, leases, state, errands } = this.#parts
+    const isSuspect = ({ delivery }: InHand): boolean => delivery.record.crashes >= queue.maxCrashes
+    const suspects = hands.filter(isSuspect)
+    const innocent = hands.filter((hand) => !suspects.includes(hand))
+    const chosen = this.#suspect ? undefined : suspects[0]
+    // One at a time: a second that waits here would die with the first, and that would be its last time.
+    const others = suspects.filter((hand) => hand !== chosen)
+    if (others.length > 0) {
+      state.begun -= others.length
+      errands.inBackground(this.#handBack(others))
+    }
+    // All leases are in good hands before the first function is called: it may block this loop.
+    leases.hold(innocent.map((hand) => this.#heldLease(hand, hand.attempt.task.timeoutMs)))
+    if (chosen) {
+      this.#suspect = chosen
+      leases.hold([this.#heldLease(chosen, undefined)])
+      this.#toBeAlone()
+      state.wakeUp()
+    }
+    for (const hand of innocent) this.#start(hand)
+  }
+
+  /** Their answer came late (the read waited, or this loop was blocked): somebody else may have them by now. */
+  async #startRenewed(hands: readonly InHand[]): Promise<void> {
+    const { queue, state } = this.#parts
+    const sentAtMs = systemClock.monotonicMs()
+    const words: string[] = []
+    try {
+      for (const batch of batches(hands)) words.push(...(await queue.renew(batch.map(leaseOf))))
+    } catch (error) {
+      // They are still this consumer's own, and found in its own list.
+      state.mustRecover = true
+      state.begun -= hands.length
+      this.release(hands)
+      throw error
+    } finally {
+      state.wakeUp()
+    }
+    const renewed = hands.filter((hand, index) => words[index] === 'RENEWED' && !hand.handedBack)
+    const lost = hands.filter((_, index) => words[index] !== 'RENEWED')
+    state.begun -= lost.length
+    this.release(lost)
+    for (const hand of lost) this.noteLost(hand)
+    for (const hand of renewed) hand.sentAtMs = sentAtMs
+    if (state.phase === 'running') this.#startAll(renewed)
+    else await this.#handBack(renewed)
+  }
+
+  #heldLease(hand: InHand, timeoutMs: number | undefined): HeldLease {
+    return {
+      lease: hand.delivery.lease,
+      sentAtMs: hand.sentAtMs,
+      stopAtMs: timeoutMs === undefined ? Infinity : systemClock.monotonicMs() + timeoutMs,
+      lose: (reason) => this.#leaseLost(hand, reason),
+    }
+  }
+
+  #start(hand: InHand): void {
+    const { backend, state, errands } = this.#parts
+    const { delivery, attempt } = hand
+    hand.started = true
+    hand.startedMs = systemClock.monotonicMs()
+    if (backend.hasListeners('taskStarted')) backend.emit('taskStarted', backend.result(delivery.record))
+    void attempt.run().then((ending) => {
+      if (hand.handedBack || this.#inHand.get(delivery.lease.id) !== hand) return
+      if ('requeue' in ending) {
+        errands.inBackground(this.#handBack([hand]))
+        return
+      }
+      this.ended.push({ hand, settlement: ending.settle })
+      state.sign()
+      state.wakeUp()
+    })
+  }
+
+  #leaseLost(hand: InHand, reason: TaskLeaseLostError): void {
+    if (hand.closing) return
+    const { id, name } = hand.delivery.record
+    const facts = { code: reason.code, id, name }
+    this.#parts.news.logger.warn(facts, 'the lease of a running task is lost; its signal is aborted')
+    hand.attempt.lose(reason)
+    // One that waits to run alone has nothing to finish.
+    if (hand === this.#suspect && !hand.started) this.#parts.errands.inBackground(this.#handBack([hand]))
+  }
+
+  /** Uncounted by the record, but counted by `maxTasks`: it was begun here. */
+  async #handBack(hands: readonly InHand[]): Promise<void> {
+    for (const hand of hands) hand.handedBack = true
+    try {
+      const words = await this.#requeue(hands.map(leaseOf))
+      hands.forEach((hand, index) => words[index] === 'LOST' && this.noteLost(hand))
+    } finally {
+      // Unanswered: it is found in the own list, or its lease runs out and somebody takes over.
+      this.release(hands)
+      this.#parts.state.sign()
+      this.#parts.state.wakeUp()
+    }
+  }
+
+  async #requeue(leases: readonly Lease[], options: { delay?: 'growing' } = {}): Promise<readonly string[]> {
+    const { queue, state } = this.#parts
+    const words: string[] = []
+    try {
+      for (const batch of batches(leases)) words.push(...(await queue.requeue(batch, options)))
+    } catch (error) {
+      state.mustRecover = true
+      throw error
+    }
+    if (state.phase !== 'running') state.handedBack += words.filter((word) => word === 'REQUEUED').length
+    return words
+  }
+}
+
+const leaseOf = ({ delivery }: InHand): Lease => delivery.lease
+
+function* batches<T>(items: readonly T[]): Iterable<readonly T[]> {
+  for (let start = 0; start < items.length; start += LEASE_BATCH) yield items.slice(start, start + LEASE_BATCH)
+}
