@@ -9,6 +9,7 @@ import { taskBackends } from '../task-backends.ts'
 import type { TaskBackend } from '../task-backend.ts'
 import { checkAccess } from './access.ts'
 import type { Authorize } from './access.ts'
+import { baseOf } from './base-path.ts'
 import { time } from './admin-format.ts'
 import type { ShownTime } from './admin-format.ts'
 import { redactorOf } from './admin-redact.ts'
@@ -42,11 +43,6 @@ export interface AdminContext {
   readonly redactor: Redactor
   readonly nowMs: number
   readonly settings: AdminSettings
-}
-
-/** Where the admin is mounted, from this very request. It begins with one slash: `//host` and `/\host` name another host. */
-export function baseOf(req: Pick<Request, 'baseUrl'>): string {
-  return `/${req.baseUrl.replace(/^[/\\]+/, '')}`
 }
 
 function storageBackends(own: TaskBackend): readonly TaskBackend[] {

@@ -2,6 +2,7 @@
  * How the admin writes things: durations, counts, times, and stored JSON as readable text.
  * JSON is laid out by its tokens and never parsed, so 2^53 + 1 stays what was stored. Escapes nothing: templates do.
  */
+import { jsonTokens } from './json-tokens.ts'
 
 const numbers = new Intl.NumberFormat('en-US')
 
@@ -95,7 +96,6 @@ export function excerpt(text: string, length: number): string {
 const DEEPEST_INDENT = 24
 /** Short values stay on one line. */
 const ONE_LINE = 72
-const JSON_TOKEN = /"(?:[^"\\]|\\.)*"|[[\]{},:]|[^\s"[\]{},:]+/g
 
 export interface Readable {
   readonly text: string
@@ -110,7 +110,7 @@ export function readableJson(json: string, limit = Infinity): Readable {
   let depth = 0
   let opened = false
   const newLine = (): string => `\n${'  '.repeat(Math.min(depth, DEEPEST_INDENT))}`
-  for (const [token] of json.matchAll(JSON_TOKEN)) {
+  for (const token of jsonTokens(json)) {
     if (text.length > limit) return { text: whole(text.slice(0, limit)), cut: true }
     const closes = token === ']' || token === '}'
     if (closes) {
@@ -130,7 +130,7 @@ export function readableJson(json: string, limit = Infinity): Readable {
 /** One line, with a space behind each comma and colon that separates. */
 function spaced(json: string): string {
   let text = ''
-  for (const [token] of json.matchAll(JSON_TOKEN)) text += token === ',' || token === ':' ? `${token} ` : token
+  for (const token of jsonTokens(json)) text += token === ',' || token === ':' ? `${token} ` : token
   return text
 }
 

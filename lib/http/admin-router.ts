@@ -4,7 +4,6 @@
  */
 import express from 'express'
 import type { ErrorRequestHandler, Request, RequestHandler, Response, Router } from 'express'
-import { checkAccess, checkSameOrigin } from './access.ts'
 import type { Action } from './access.ts'
 import { actPage, confirmPage, donePage } from './admin-actions.ts'
 import { bareFrame, contextOf, VERBS } from './admin-context.ts'
@@ -17,6 +16,7 @@ import { payloadPage } from './admin-payload.ts'
 import { payloadOf, taskModel } from './admin-task.ts'
 import { LIVE_SECONDS, queryOf } from './admin-view.ts'
 import { whyNotRunning, workersModel } from './admin-workers.ts'
+import { allow, allowUndecoded, sameOrigin } from './guards.ts'
 import { HttpError, problemOf } from './problem.ts'
 import type { Problem } from './problem.ts'
 import { assetOf, render } from './render.ts'
@@ -103,11 +103,7 @@ const notThere = (): HttpError => new HttpError('ERR_TASKS_ROUTE', 'expected the
 
 export function adminRouter(settings: AdminSettings): Router {
   const router = express.Router({ strict: false })
-  const allow =
-    (action: Action): RequestHandler =>
-    (req, _res, next) => {
-      checkAccess(req, action, settings.authorize).then(() => next(), next)
-    }
+  const allowed = (action: Action): RequestHandler => allow(action, settings.authorize)
   const readForm = formReader(settings.bodyLimitBytes)
   for (const route of ADMIN_ROUTES) {
     const handle: RequestHandler = (req, res, next) => {
@@ -115,19 +111,14 @@ export function adminRouter(settings: AdminSettings): Router {
       const act = async (): Promise<void> => await route.handle(await contextOf(req, settings, route.query), res)
       act().catch(next)
     }
-    if (route.changes) router[route.method](route.path, sameOrigin, allow(route.action), readForm, handle)
-    else router[route.method](route.path, allow(route.action), handle)
-    router.all(route.path, allow('view'), wrongMethod(route.method))
+    if (route.changes) router[route.method](route.path, sameOrigin, allowed(route.action), readForm, handle)
+    else router[route.method](route.path, allowed(route.action), handle)
+    router.all(route.path, allowed('view'), wrongMethod(route.method))
   }
-  router.get('/assets/:file', allow('view'), sendAsset)
-  router.use(allow('view'), (_req, _res, next) => next(notThere()))
-  router.use(answerError(settings))
+  router.get('/assets/:file', allowed('view'), sendAsset)
+  router.use(allowed('view'), (_req, _res, next) => next(notThere()))
+  router.use(allowUndecoded(settings.authorize), answerError(settings))
   return router
-}
-
-const sameOrigin: RequestHandler = (req, _res, next) => {
-  checkSameOrigin(req)
-  next()
 }
 
 function wrongMethod(method: AdminRoute['method']): RequestHandler {

@@ -11,6 +11,7 @@ import type { TaskBackend } from '../task-backend.ts'
 import { taskRegistry } from '../task-registry.ts'
 import type { FinalStatus } from '../task-status.ts'
 import type { Redactor } from './admin-redact.ts'
+import { baseOf } from './base-path.ts'
 import { idOfKey } from './idempotency.ts'
 import { openApiDocument } from './openapi.ts'
 import { HttpError } from './problem.ts'
@@ -112,7 +113,7 @@ export const API_HANDLERS: Readonly<Record<OperationId, Handler>> = {
     }
     res
       .status(202)
-      .set('Location', `${req.baseUrl}/status/${result.id}/`)
+      .set('Location', `${baseOf(req)}/status/${result.id}/`)
       .json({ task: wireTask(result, redactor) })
   },
 
@@ -123,7 +124,7 @@ export const API_HANDLERS: Readonly<Record<OperationId, Handler>> = {
   },
 
   openapi({ req, res }) {
-    res.json(openApiDocument(req.baseUrl || '/'))
+    res.json(openApiDocument(baseOf(req) || '/'))
     return Promise.resolve()
   },
 }

@@ -2,6 +2,7 @@
  * From a request to checked fields: reads the body or the query, checks it by ajv against the schemas of routes.ts, and names
  * the offender by a JSON Pointer. Text (urlencoded, query) is coerced, JSON is not. Never merges what came into anything.
  */
+import { isUtf8 } from 'node:buffer'
 import { createRequire } from 'node:module'
 import type * as Ajv from 'ajv/dist/2020.js'
 import type { Ajv2020, ErrorObject, ValidateFunction } from 'ajv/dist/2020.js'
@@ -11,7 +12,7 @@ import express from 'express'
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
 import { TaskOptionError, verbatim } from '../errors.ts'
 import { nearest } from '../options.ts'
-import { roundedNumber } from './exact-numbers.ts'
+import { inexactJson } from './exact-json.ts'
 import { HttpError } from './problem.ts'
 import type { ApiRoute, Schema } from './routes.ts'
 
@@ -105,28 +106,51 @@ export function textFields(params: URLSearchParams, { lists, json }: TextForm): 
   const fields = Object.create(null) as Record<string, unknown>
   for (const [key, value] of params) {
     const pointer = `/${escapeStep(key)}`
-    if (lists.includes(key)) fields[key] = [...((fields[key] as string[] | undefined) ?? []), ...value.split(',')]
+    const list = fields[key]
+    if (Array.isArray(list) && lists.includes(key)) for (const each of value.split(',')) list.push(each)
     else if (key in fields) throw new TaskOptionError(pointer, 'given once', verbatim('twice'), 'give it once')
+    else if (lists.includes(key)) fields[key] = value.split(',')
     else fields[key] = json.includes(key) ? parsed(pointer, value) : value
   }
   return fields
 }
 
+/** @param pointer of the field that holds the text; empty for the whole body. */
 function parsed(pointer: string, text: string): unknown {
-  refuseRounded(text, pointer)
+  refuseInexact(text, pointer)
+  let value: unknown
   try {
-    return JSON.parse(text) as unknown
+    value = JSON.parse(text)
   } catch {
+    if (pointer === '') throw new HttpError('ERR_TASKS_BODY', 'expected the body to be JSON, got another text')
     throw new TaskOptionError(pointer, 'JSON', text, 'for example ["user@example.com"]')
   }
+  refuseDeep(value, pointer)
+  return value
 }
 
-/** @throws TaskOptionError a number in the text of JSON that parsing would round in silence. */
-function refuseRounded(text: string, at: string): void {
-  const rounded = roundedNumber(text)
-  if (!rounded) return
-  const pointer = at + rounded.pointer || '/'
-  throw new TaskOptionError(pointer, 'a number that a double carries', verbatim(rounded.number), 'send it as text')
+/** @throws TaskOptionError a number or a key in the text of JSON that parsing would change in silence. */
+function refuseInexact(text: string, at: string): void {
+  const found = inexactJson(text)
+  if (!found) return
+  const pointer = at + found.pointer || '/'
+  if (found.kind === 'key') throw new TaskOptionError(pointer, 'given once', verbatim('twice'), 'give it once')
+  throw new TaskOptionError(pointer, 'a number that a double carries', verbatim(found.token), 'send it as text')
+}
+
+/** @throws HttpError it is nested deeper than anything that is walked here. */
+function refuseDeep(value: unknown, pointer: string): void {
+  if (depthOf(value, MAX_DEPTH + 1) <= MAX_DEPTH) return
+  throw new HttpError(
+    'ERR_TASKS_BODY',
+    `expected the body to be nested no deeper than ${MAX_DEPTH}, got: deeper`,
+    pointer,
+  )
+}
+
+/** Text of JSON or of a form has come in UTF-8, or not at all: another reading would change it in silence. */
+function refuseOtherText(body: Buffer): void {
+  if (!isUtf8(body)) throw new HttpError('ERR_TASKS_BODY', 'expected the body to be UTF-8, got: other bytes')
 }
 
 /** Reads JSON and urlencoded bodies up to `limit`; anything else is refused by type before it is read. */
@@ -136,16 +160,28 @@ export function bodyReader(limit: number): RequestHandler {
     strict: true,
     inflate: false,
     type: ['application/json', 'application/*+json'],
-    verify: (_req, _res, body) => refuseRounded(body.toString('utf8'), ''),
+    verify: (_req, _res, body) => {
+      refuseOtherText(body)
+      refuseInexact(body.toString('utf8'), '')
+    },
   })
-  const form: RequestHandler = express.text({ limit, inflate: false, type: 'application/x-www-form-urlencoded' })
+  const form: RequestHandler = express.text({
+    limit,
+    inflate: false,
+    type: 'application/x-www-form-urlencoded',
+    verify: (_req, _res, body) => refuseOtherText(body),
+  })
   return (req: Request, res: Response, next: NextFunction) => {
     const cure = 'set Content-Type: application/json'
     const wrongType = `expected a body of JSON or a form, got another type (${cure})`
     if (!hasBody(req)) next()
-    else if (isJson(req.headers)) void json(req, res, next)
-    else if (isForm(req.headers)) void form(req, res, next)
-    else next(new HttpError('ERR_TASKS_BODY_TYPE', wrongType))
+    else if (!isJson(req.headers) && !isForm(req.headers)) next(new HttpError('ERR_TASKS_BODY_TYPE', wrongType))
+    else if (!isInUtf8(req.headers)) next(new HttpError('ERR_TASKS_BODY_TYPE', 'expected a body in UTF-8'))
+    // A parser of the host's that came first may have read more than is taken here.
+    else if (Number(req.headers['content-length'] ?? 0) > limit) {
+      next(new HttpError('ERR_TASKS_BODY_SIZE', 'expected a smaller body (bodyLimitBytes sets the limit)'))
+    } else if (isJson(req.headers)) void json(req, res, next)
+    else void form(req, res, next)
   }
 }
 
@@ -158,19 +194,41 @@ const isJson = (headers: IncomingHttpHeaders): boolean =>
   /^application\/(json|[\w.-]+\+json)\s*(;|$)/i.test(typeOf(headers))
 const isForm = (headers: IncomingHttpHeaders): boolean =>
   /^application\/x-www-form-urlencoded\s*(;|$)/i.test(typeOf(headers))
+/** Both types are UTF-8 where they name nothing; parsers would take UTF-16 too, and its numbers could not be looked at. */
+const isInUtf8 = (headers: IncomingHttpHeaders): boolean => {
+  const [, charset] = /;\s*charset\s*=\s*"?([^\s;"]*)/i.exec(typeOf(headers)) ?? []
+  return charset === undefined || /^(utf-?8|us-ascii)$/i.test(charset)
+}
 
 /** The fields of a body that `bodyReader`, or the host's own parser before it, has read. Without a body: none. */
 export function bodyFields(req: Request, form: TextForm): Given {
   if (!hasBody(req)) return { fields: {}, text: false }
-  const body: unknown = req.body
-  if (typeof body === 'string') return { fields: textFields(new URLSearchParams(body), form), text: true }
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+  const body: unknown = Buffer.isBuffer(req.body) ? req.body.toString('utf8') : req.body
+  if (isForm(req.headers)) {
+    const params = typeof body === 'string' ? new URLSearchParams(body) : pairsOf(body)
+    return { fields: textFields(params, form), text: true }
+  }
+  // Text is what a parser of the host's has left to us.
+  const value = typeof body === 'string' ? parsed('', body) : body
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new HttpError('ERR_TASKS_BODY', 'expected the body to be a JSON object, got another value', '')
   }
-  if (depthOf(body, MAX_DEPTH + 1) > MAX_DEPTH) {
-    throw new HttpError('ERR_TASKS_BODY', `expected the body to be nested no deeper than ${MAX_DEPTH}, got: deeper`, '')
+  refuseDeep(value, '')
+  return { fields: value as Record<string, unknown>, text: false }
+}
+
+/** The pairs of a form that a parser of the host's has made an object of. */
+function pairsOf(body: unknown): URLSearchParams {
+  const params = new URLSearchParams()
+  for (const [key, value] of Object.entries(typeof body === 'object' && body !== null ? body : {})) {
+    const values: readonly unknown[] = Array.isArray(value) ? value : [value]
+    for (const each of values) {
+      if (typeof each === 'string') params.append(key, each)
+      else
+        throw new TaskOptionError(`/${escapeStep(key)}`, 'a text', verbatim('a nested value'), 'give it as JSON text')
+    }
   }
-  return { fields: body as Record<string, unknown>, text: isForm(req.headers) }
+  return params
 }
 
 /** How deep a value is nested, as far as `limit`. */

@@ -11,12 +11,12 @@ import { anything, checkOptions, integer, text } from '../options.ts'
 import { taskBackends } from '../task-backends.ts'
 import { TaskBackend } from '../task-backend.ts'
 import { API_HANDLERS } from './api-handlers.ts'
-import { checkAccess, checkSameOrigin } from './access.ts'
 import type { Action, Authorize } from './access.ts'
 import { redactorOf } from './admin-redact.ts'
 import type { Redact } from './admin-redact.ts'
 import { adminRouter } from './admin-router.ts'
 import { bodyFields, bodyReader, fieldChecker, queryFields } from './fields.ts'
+import { allow, allowUndecoded, sameOrigin } from './guards.ts'
 import { HttpError, problemOf, sendProblem } from './problem.ts'
 import { API_ROUTES } from './routes.ts'
 import type { ApiRoute, OperationId } from './routes.ts'
@@ -74,11 +74,7 @@ export function tasksRouter(backend: TaskBackend, options: TasksRouterOptions = 
   }
   const { authorize, bodyLimitBytes, label, redact } = checkOptions('options', ROUTER_OPTIONS, options)
   const router = express.Router({ strict: false })
-  const allow =
-    (action: Action): RequestHandler =>
-    (req, _res, next) => {
-      checkAccess(req, action, authorize).then(() => next(), next)
-    }
+  const allowed = (action: Action): RequestHandler => allow(action, authorize)
 
   router.use((_req, res, next) => {
     res.set(HEADERS)
@@ -87,22 +83,17 @@ export function tasksRouter(backend: TaskBackend, options: TasksRouterOptions = 
   const readBody = bodyReader(bodyLimitBytes)
   for (const route of API_ROUTES as readonly ApiRoute[]) {
     const steps = route.changes
-      ? [sameOrigin, allow(route.action), readBody, handle(route, backend, redact)]
-      : [allow(route.action), handle(route, backend, redact)]
+      ? [sameOrigin, allowed(route.action), readBody, handle(route, backend, redact)]
+      : [allowed(route.action), handle(route, backend, redact)]
     router[route.method](route.path, ...steps)
-    router.all(route.path, allow('view'), wrongMethod(route.method))
+    router.all(route.path, allowed('view'), wrongMethod(route.method))
   }
   router.use('/admin', adminRouter({ backend, authorize, label, redact, bodyLimitBytes }))
-  router.use(allow('view'), (_req, _res, next) => {
+  router.use(allowed('view'), (_req, _res, next) => {
     next(new HttpError('ERR_TASKS_ROUTE', 'expected the path to be one of openapi.json, got: another'))
   })
-  router.use(answerError(backend))
+  router.use(allowUndecoded(authorize), answerError(backend))
   return router
-}
-
-const sameOrigin: RequestHandler = (req, _res, next) => {
-  checkSameOrigin(req)
-  next()
 }
 
 function wrongMethod(method: string): RequestHandler {
@@ -176,7 +167,6 @@ function translated(error: unknown): unknown {
   const type = typeof error === 'object' && error !== null && 'type' in error ? String(error.type) : ''
   const known = BODY_ERRORS[type]
   if (known) return new HttpError(known[0], known[1])
-  // A path that cannot be decoded (`%E0%A4%A`).
   if (error instanceof URIError) return new HttpError('ERR_TASKS_ROUTE', 'expected a path that can be decoded')
   return error
 }
@@ -192,7 +182,8 @@ function answerError(backend: TaskBackend): express.ErrorRequestHandler {
     if (problem.status >= 500)
       backend.logger.error({ code: problem.code, detail: problem.detail, error }, 'a request failed')
     res.set(HEADERS)
-    if (req.method === 'GET' && req.path.startsWith('/health') && problem.status === 503) {
+    const isRead = req.method === 'GET' || req.method === 'HEAD'
+    if (isRead && req.path.startsWith('/health') && problem.status === 503) {
       res.status(503).set('Retry-After', '5').json({ status: 'unavailable' })
       return
     }
