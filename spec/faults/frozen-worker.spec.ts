@@ -10,9 +10,10 @@ describe('Faults: frozen workers', function () {
   this.timeout(sized(60_000, 600_000))
 
   together({
-    'refuses what a frozen worker settles after its leases were taken over, and overwrites nothing': frozen,
-    'keeps the lease of a task that holds the event loop for three leases, while another worker looks for it': blocked,
-    'lets the lease of such a task run out at its own limit of time, and refuses its late end': blockedWithLimit,
+    'refuses what a frozen worker settles after its leases were taken over, and overwrites nothing (F5)': frozen,
+    'keeps the lease of a task that holds the event loop for three leases, while another worker looks for it (F6)':
+      blocked,
+    'lets the lease of such a task run out at its own limit of time, and refuses its late end (F6)': blockedWithLimit,
   })
 })
 
@@ -72,6 +73,6 @@ async function blockedWithLimit(): Promise<void> {
   await eventually(() => run.facts('settled').some(({ word }) => word === 'LOST'), { timeoutMs: 20_000 })
   expect((await run.record(id)).returnValue).to.equal(JSON.stringify(`${second.pid} 2`))
   const verdict = await run.verdict()
-  verdict.assert('F6 with timeoutMs', { duplicates: 1 })
+  verdict.assert('F6', { duplicates: 1 }, { case: 'timeoutMs' })
   expect(verdict.stale).to.equal(1)
 }

@@ -5,6 +5,7 @@ import { StorageUnavailableError, Worker } from '../../lib/index.ts'
 import { eventually } from '../support/eventually.ts'
 import { FaultRun, sized } from './support/fault-run.ts'
 import { withOwnTask } from './support/own-task.ts'
+import { reportOwn } from './support/verdict.ts'
 import { together } from './support/together.ts'
 import { TcpProxy } from './support/tcp-proxy.ts'
 
@@ -14,8 +15,9 @@ describe('Faults: half-open connections', function () {
   this.timeout(sized(60_000, 600_000))
 
   together({
-    'is read again within BLOCK and the watchdog’s two seconds, and what went into a dead socket is found': deadReader,
-    'keeps a running task’s lease when its connection dies, as the thread makes another': deadLeaseConnection,
+    'is read again within BLOCK and the watchdog’s two seconds, and what went into a dead socket is found (F7)':
+      deadReader,
+    'keeps a running task’s lease when its connection dies, as the thread makes another (F7)': deadLeaseConnection,
   })
 })
 
@@ -63,7 +65,7 @@ async function deadReader(): Promise<void> {
     expect(figures['producerFailsMs']).to.be.at.most(1_000 * run.calibration)
     expect(await enqueue()).to.have.nested.property('[0].word', 'ENQUEUED')
     await run.drained()
-    console.log(`      F7 ${JSON.stringify({ ...figures, limitMs: Math.round(limitMs), executed: startedAt.size })}`)
+    reportOwn(run, 'F7', { ...figures, limitMs: Math.round(limitMs), executed: startedAt.size })
   }
   await withOwnTask(
     ({ taskResult }) => void startedAt.set(taskResult.id, performance.now()),
@@ -85,6 +87,6 @@ async function deadLeaseConnection(): Promise<void> {
   await run.spawn({ worker: { claimIntervalSeconds: 0.3 } })
   await run.drained()
   const verdict = await run.verdict()
-  verdict.assert('F7 lease', { duplicates: 0 }, { connectionsDead: dead })
+  verdict.assert('F7', { duplicates: 0 }, { case: 'lease', connectionsDead: dead })
   expect(run.facts('aborted')).to.deep.equal([])
 }

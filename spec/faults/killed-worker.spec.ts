@@ -2,12 +2,13 @@
 import { expect } from 'chai'
 import { eventually } from '../support/eventually.ts'
 import { FaultRun, lists, sized } from './support/fault-run.ts'
+import { row } from './support/rows.ts'
 import { together } from './support/together.ts'
 
 describe('Faults: killed workers', function () {
   this.timeout(sized(60_000, 600_000))
 
-  it('loses nothing when a random worker is killed again and again', async () => {
+  row('loses nothing when a random worker is killed again and again (F1)', async () => {
     await using run = await FaultRun.start()
     const kills = sized(20, 100)
     const count = sized(2_000, 20_000)
@@ -15,14 +16,14 @@ describe('Faults: killed workers', function () {
     const enqueue = async (more: number): Promise<void> => {
       await run.enqueue(
         {},
-        Array.from({ length: more }, () => [20 + Math.floor(Math.random() * 100)]),
+        Array.from({ length: more }, () => [20 + Math.floor(run.random() * 100)]),
       )
     }
     for (let done = 0; done < count; done += 500) await enqueue(500)
     let bit = 0
     let lastAt = Date.now()
     while (run.kills.length < kills) {
-      const index = Math.floor(Math.random() * workers.length)
+      const index = Math.floor(run.random() * workers.length)
       const victim = workers[index]
       if (!victim) continue
       // Every 300 ms, and not before it has taken something: a fault that hits nobody proves nothing
@@ -47,9 +48,9 @@ describe('Faults: workers that die', function () {
   this.timeout(sized(60_000, 600_000))
 
   together({
-    'runs everything exactly once when nothing is killed': nothingIsKilled,
-    'lets one worker of another host finish what all the others left': everybodyElseIsDead,
-    'loses nothing wherever between two steps a worker dies': diesBetweenTwoSteps,
+    'runs everything exactly once when nothing is killed (F0)': nothingIsKilled,
+    'lets one worker of another host finish what all the others left (F2)': everybodyElseIsDead,
+    'loses nothing wherever between two steps a worker dies (F3)': diesBetweenTwoSteps,
   })
 })
 

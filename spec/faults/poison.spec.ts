@@ -11,8 +11,9 @@ describe('Faults: poison', function () {
   this.timeout(sized(60_000, 600_000))
 
   together({
-    'begins what kills its process once more than the crash limit, then fails it; the innocents all succeed': killers,
-    'hands back what the workers do not know yet, until those of the new release are there': deploy,
+    'begins what kills its process once more than the crash limit, then fails it; the innocents all succeed (F26)':
+      killers,
+    'hands back what the workers do not know yet, until those of the new release are there (F38)': deploy,
   })
 })
 

@@ -5,7 +5,9 @@ import { caught } from '../backends/backends-under-test.ts'
 import { eventually } from '../support/eventually.ts'
 import { FaultRun, lists, sized } from './support/fault-run.ts'
 import { withOwnTask } from './support/own-task.ts'
+import { row } from './support/rows.ts'
 import { together } from './support/together.ts'
+import { reportOwn } from './support/verdict.ts'
 
 // `everysec` may put off even the write while the disk is busy; then the end of the process alone loses something.
 const APPENDONLY = ['--appendonly', 'yes', '--appendfsync', 'always']
@@ -28,7 +30,7 @@ async function refused(run: FaultRun): Promise<number> {
 describe('Faults: the server', function () {
   this.timeout(sized(60_000, 600_000))
 
-  it('loses nothing when the process of the server is killed under load', async () => {
+  row('loses nothing when the process of the server is killed under load (F12)', async () => {
     await using run = await FaultRun.start({ server: { args: APPENDONLY }, claimIntervalSeconds: NEVER })
     await Promise.all([run.spawn(), run.spawn()])
     const rounds = sized(2, 20)
@@ -41,15 +43,20 @@ describe('Faults: the server', function () {
     }
     await run.drained()
     const verdict = await run.verdict()
-    verdict.assert('F12', { duplicates: rounds * 2 * run.options.concurrency, uncounted: true }, { rounds })
+    verdict.assert(
+      'F12',
+      { duplicates: rounds * 2 * run.options.concurrency, uncounted: true },
+      { faultsInjected: rounds, faultsThatBit: rounds },
+    )
   })
 
-  it('drains a backlog although it kills every connection again and again, without an enqueue', async () => {
+  row('drains a backlog although it kills every connection again and again, without an enqueue (F8)', async () => {
     await using run = await FaultRun.start({ claimIntervalSeconds: NEVER })
     const workers = await Promise.all([run.spawn(), run.spawn()])
     const kills = sized(20, 50)
     await run.enqueue({}, lists(sized(1_500, 5_000), 20))
     let begun = 0
+    let bit = 0
     for (let kill = 0; kill < kills; kill += 1) {
       const { READY = 0 } = await run.counts()
       if (READY === 0) break
@@ -60,13 +67,18 @@ describe('Faults: the server', function () {
         },
         { timeoutMs: 20_000 },
       )
-      await run.redis.client('KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+      const killed = await run.redis.client('KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+      if (Number(killed) > 0) bit += 1
     }
     const lastAt = Date.now()
     await run.drained()
     const tookMs = Date.now() - lastAt
     const verdict = await run.verdict()
-    verdict.assert('F8', { duplicates: 2 * run.options.concurrency * kills }, { connectionKills: kills, tookMs })
+    verdict.assert(
+      'F8',
+      { duplicates: 2 * run.options.concurrency * kills },
+      { faultsInjected: kills, faultsThatBit: bit, tookMs },
+    )
     expect(tookMs).to.be.at.most(10_000 * run.calibration)
   })
 })
@@ -75,10 +87,10 @@ describe('Faults: a server that is away', function () {
   this.timeout(sized(60_000, 600_000))
 
   together({
-    'is read again after an outage longer than the blocking read, without an enqueue': outage,
-    'takes no write for want of replicas: nothing fails because of it, and nothing is run twice': wantsReplicas,
-    'is away: a worker that is told to stop ends within its drain time and two seconds': stopsWhileAway,
-    'is away at the start: the worker refuses, and starts once it is there': startsWhileAway,
+    'is read again after an outage longer than the blocking read, without an enqueue (F9)': outage,
+    'takes no write for want of replicas: nothing fails because of it, and nothing is run twice (F17)': wantsReplicas,
+    'is away: a worker that is told to stop ends within its drain time and two seconds (F27)': stopsWhileAway,
+    'is away at the start: the worker refuses, and starts once it is there (F9)': startsWhileAway,
   })
 })
 
@@ -175,6 +187,7 @@ async function startsWhileAway(): Promise<void> {
       await run.enqueue({}, [[]])
       await run.drained()
       await worker.stop()
+      reportOwn(run, 'F9', { executed: 1, duplicates: 0 })
     },
   )
 }

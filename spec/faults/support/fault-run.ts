@@ -20,12 +20,14 @@ import type { NewRecord, StoredRecord } from '../../../lib/storage/storage.ts'
 import { eventually } from '../../support/eventually.ts'
 import { startRedisServer } from '../../support/redis-server.ts'
 import type { RedisServer, RedisServerOptions } from '../../support/redis-server.ts'
+import { Effects } from './effects.ts'
+import type { EffectsAt } from './effects.ts'
+import { serverFigures } from './figures.ts'
 import { invariantsOf } from './invariants.ts'
+import { randomOf } from './rows.ts'
 import { Verdict } from './verdict.ts'
 
-/** Sizes of the nightly run, for those who ask for it. */
-export const NIGHTLY = process.env['FAULTS_SIZE'] === 'nightly'
-export const sized = <T>(small: T, nightly: T): T => (NIGHTLY ? nightly : small)
+export { NIGHTLY, sized } from './rows.ts'
 
 /** Arguments for so many records: how long each runs. */
 export const lists = (count: number, ms: number): number[][] => Array.from({ length: count }, () => [ms])
@@ -33,6 +35,21 @@ export const lists = (count: number, ms: number): number[][] => Array.from({ len
 /** What a worker process is told; it has to travel as JSON. */
 export interface ChildOrders {
   readonly factsFile: string
+  /** Where its tasks leave their effects. */
+  readonly effects?: EffectsAt
+  /** What it is: a worker (several beside each other), a web process that runs due tasks itself, or one with the endpoints. */
+  readonly kind?: 'worker' | 'processTasks' | 'router'
+  readonly workers?: number
+  /** The worker runs in a thread of the process. */
+  readonly inThread?: boolean
+  /** Its clock is off by so much. */
+  readonly clockOffMs?: number
+  /** A package name: the client that it hands to its backend. */
+  readonly driver?: 'ioredis' | 'ioredis6' | 'iovalkey'
+  /** How long its `held` tasks run, and its `flaky` ones before they fail. */
+  readonly heldMs?: number
+  /** Says under which token each attempt began. */
+  readonly tellTokens?: boolean
   readonly backend: Pick<
     RedisBackendOptions,
     'redisUrl' | 'keyPrefix' | 'claimTimeoutSeconds' | 'blockTimeoutMs' | 'completedTaskTtlSeconds'
@@ -40,7 +57,7 @@ export interface ChildOrders {
   readonly worker: Omit<WorkerOptions, 'logger'>
   /** The tasks that it knows; all when left out. */
   readonly tasks?: readonly string[]
-  readonly taskOptions?: Readonly<Record<string, Pick<TaskOptions, 'timeoutMs'>>>
+  readonly taskOptions?: Readonly<Record<string, Pick<TaskOptions, 'timeoutMs' | 'retry'>>>
   /** Where it kills itself: at the n-th call of a verb of the storage. */
   readonly dieAt?: { readonly verb: string; readonly call: number; readonly when: 'before' | 'sent' | 'after' }
 }
@@ -53,7 +70,8 @@ interface FactOf {
 
 export type Fact = FactOf &
   (
-    | { readonly fact: 'ready'; readonly workerId: string }
+    | { readonly fact: 'ready'; readonly workerId: string; readonly port?: number }
+    | { readonly fact: 'token'; readonly id: string; readonly token: string }
     | {
         readonly fact: 'begun'
         readonly id: string
@@ -116,6 +134,7 @@ class FactFile {
 }
 
 const CHILD = fileURLToPath(new URL('./worker-child.mjs', import.meta.url))
+const THREADED_CHILD = fileURLToPath(new URL('./threaded-child.mjs', import.meta.url))
 const running = new Set<ChildProcess>()
 process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL')
@@ -132,7 +151,8 @@ export class WorkerProcess {
 
   constructor(orders: ChildOrders) {
     this.#file = new FactFile(orders.factsFile)
-    this.child = spawn(process.execPath, [CHILD, JSON.stringify(orders)], {
+    const file = orders.inThread ? THREADED_CHILD : CHILD
+    this.child = spawn(process.execPath, [file, JSON.stringify(orders)], {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     })
     running.add(this.child)
@@ -150,6 +170,11 @@ export class WorkerProcess {
   /** What it said so far. */
   get facts(): readonly Fact[] {
     return this.#file.read()
+  }
+
+  /** Where it listens, for one with the endpoints. */
+  get port(): number {
+    return this.facts.find((fact) => fact.fact === 'ready')?.port ?? NaN
   }
 
   get hasBegun(): boolean {
@@ -213,12 +238,21 @@ export class FaultRun implements AsyncDisposable {
   readonly #startedAt = performance.now()
   #spawned = 0
 
+  /** Follows from the seed. */
+  readonly random = randomOf('run')
+  readonly effects: Effects
   readonly #pingP99Ms: number
   readonly #loopDelay = monitorEventLoopDelay({ resolution: 10 })
 
-  private constructor(server: RedisServer, redis: Redis, options: FaultRunOptions, pingP99Ms: number) {
+  private constructor(
+    server: RedisServer,
+    redis: Redis,
+    options: FaultRunOptions,
+    { pingP99Ms, effects }: { pingP99Ms: number; effects: Effects },
+  ) {
     this.server = server
     this.redis = redis
+    this.effects = effects
     this.#pingP99Ms = pingP99Ms
     this.#loopDelay.enable()
     this.options = {
@@ -236,7 +270,8 @@ export class FaultRun implements AsyncDisposable {
     redis.on('error', () => {
       // The server goes away on purpose; the client comes back with it.
     })
-    return new FaultRun(server, redis, options, await pingP99Ms(redis))
+    const effects = await Effects.open(`effects-${randomUUID()}`)
+    return new FaultRun(server, redis, options, { pingP99Ms: await pingP99Ms(redis), effects })
   }
 
   /**
@@ -245,6 +280,17 @@ export class FaultRun implements AsyncDisposable {
    */
   get calibration(): number {
     return Math.max(1, this.#pingP99Ms / 2, this.#loopDelay.percentile(99) / 1e6 / 25)
+  }
+
+  /** How late a timer of this process was, at p99 and at most, in milliseconds. */
+  get eventLoopDelayMs(): { readonly p99: number; readonly max: number } {
+    const ms = (nanoseconds: number): number => Math.round(nanoseconds / 1e6)
+    return { p99: ms(this.#loopDelay.percentile(99)), max: ms(this.#loopDelay.max) }
+  }
+
+  /** Milliseconds since the run began. */
+  get wallMs(): number {
+    return performance.now() - this.#startedAt
   }
 
   /** Within this time an orphan begins again: lease, claim interval with its jitter, and two seconds. */
@@ -286,6 +332,7 @@ export class FaultRun implements AsyncDisposable {
     const { claimIntervalSeconds, concurrency } = this.options
     this.#spawned += 1
     const worker = new WorkerProcess({
+      effects: this.effects.at,
       ...orders,
       factsFile: join(this.#folder, `${this.#spawned}.jsonl`),
       backend: { ...this.backendOptions(), ...orders.backend },
@@ -353,12 +400,17 @@ export class FaultRun implements AsyncDisposable {
   /** Stops the workers that are left, and judges what they and the server say. */
   async verdict(): Promise<Verdict> {
     for (const worker of this.workers) if (!worker.hasEnded) await worker.signal('SIGTERM')
+    const facts = this.facts()
+    const ids = new Set([...this.acknowledged, ...this.unsure])
+    for (const fact of facts) if (fact.fact === 'begun') ids.add(fact.id)
     return new Verdict({
       run: this,
-      facts: this.facts(),
+      facts,
+      figures: await serverFigures(this.redis, this.keys, [...ids]),
+      effects: await this.effects.values(),
       keyspace: await invariantsOf(this.redis, this.keys.root),
       unplanned: this.workers.flatMap(({ unplannedEnd }) => unplannedEnd ?? []),
-      wallMs: performance.now() - this.#startedAt,
+      wallMs: this.wallMs,
     })
   }
 
@@ -368,6 +420,7 @@ export class FaultRun implements AsyncDisposable {
       worker.close()
     }
     for (const backend of this.#backends) await backend.close()
+    await this.effects.close()
     this.#loopDelay.disable()
     this.redis.disconnect()
     await this.server.stop()
