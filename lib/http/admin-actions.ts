@@ -4,6 +4,7 @@
  */
 import type { Response } from 'express'
 import { TaskOptionError, verbatim } from '../errors.ts'
+import type { StoredRecord } from '../storage/storage.ts'
 import { frame } from './admin-context.ts'
 import type { AdminContext, FrameModel, Verb } from './admin-context.ts'
 import { preview, perform, remaining } from './admin-bulk.ts'
@@ -15,6 +16,7 @@ import type { ShownTime } from './admin-format.ts'
 import { statusModel } from './admin-models.ts'
 import type { StatusModel } from './admin-models.ts'
 import type { NoticeCode } from './admin-notices.ts'
+import { seenWhole } from './admin-records.ts'
 import { filterOf, filterWords, firstPage, frozen, queryText } from './admin-view.ts'
 import { HttpError } from './problem.ts'
 import { render } from './render.ts'
@@ -114,6 +116,8 @@ export async function confirmPage(context: AdminContext, res: Response, verb: Ve
   const many = `${shown.exact ? '' : 'at least '}${counted(shown.eligible, 'record')}`
   const cutoff = shown.target.scope === 'all' ? String(shown.target.cutoff) : ''
   const single = form.single && ids?.length === 1
+  const samples: StoredRecord[] = []
+  for (const record of shown.samples) samples.push((await seenWhole(context, record)) ?? record)
   const model: ConfirmModel = {
     ...frame(context, { title: `${words.ask} ${many}?`, section: 'tasks', live: false, notice: null }),
     verb,
@@ -122,7 +126,7 @@ export async function confirmPage(context: AdminContext, res: Response, verb: Ve
     consequence: words.consequence,
     filter: ids ? null : filterWords(view),
     eligible: shown.eligible,
-    samples: shown.samples.map((record) => ({
+    samples: samples.map((record) => ({
       id: record.id,
       name: record.name,
       queueName: record.queueName,
@@ -173,7 +177,7 @@ export async function actPage(context: AdminContext, res: Response, verb: Verb):
   const target = targetOf(context, form)
   const left = new AbortController()
   res.once('close', () => left.abort())
-  const outcome = await perform(verb, backend, target, { signal: left.signal })
+  const outcome = await perform(verb, backend, target, { clock: context.settings.clock, signal: left.signal })
   const { lastStatus: _lastStatus, ...tally } = outcome
   const facts =
     target.scope === 'ticked' ? { ids: target.ids.slice(0, 20) } : { filter: filterWords(view), cutoff: target.cutoff }

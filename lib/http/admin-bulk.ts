@@ -3,7 +3,7 @@
  * its time and says what is left. The storage judges each record again; whatever changed meanwhile is skipped and counted.
  */
 import { v7 as uuid } from 'uuid'
-import { systemClock } from '../clock.ts'
+import type { Clock } from '../clock.ts'
 import { TaskNotFoundError, TaskNotRegisteredError, TaskQueryLimitError, TaskRecordDamagedError } from '../errors.ts'
 import type { RecordFilter } from '../record-query.ts'
 import { isDamaged } from '../storage/storage.ts'
@@ -13,6 +13,7 @@ import { taskRegistry } from '../task-registry.ts'
 import { TASK_STATUSES } from '../task-status.ts'
 import type { TaskStatus } from '../task-status.ts'
 import type { AdminContext, Verb } from './admin-context.ts'
+import { briefQuery, SHOWN } from './admin-records.ts'
 import { isKnownHere } from './admin-models.ts'
 import { filterOf, looksAtRecords } from './admin-view.ts'
 
@@ -64,7 +65,7 @@ function upTo(filter: RecordFilter, cutoff: number): RecordFilter {
 }
 
 async function readStored(backend: TaskBackend, ids: readonly string[]): Promise<(StoredRecord | undefined)[]> {
-  const found = ids.length === 0 ? [] : await backend.storage.find(ids)
+  const found = ids.length === 0 ? [] : await backend.storage.find(ids, SHOWN)
   return ids.map((_, index) => {
     const record = found[index]
     return record && !isDamaged(record) ? record : undefined
@@ -98,7 +99,7 @@ async function previewTicked(verb: Verb, ids: readonly string[], backend: TaskBa
 
 async function countOf(backend: TaskBackend, filter: RecordFilter | null): Promise<{ count: number; exact: boolean }> {
   if (filter === null) return { count: 0, exact: true }
-  const query = backend.records.filter(filter)
+  const query = briefQuery({ backend }, filter)
   try {
     return { count: await query.count(), exact: true }
   } catch (error) {
@@ -117,14 +118,14 @@ export async function preview(verb: Verb, context: AdminContext, ids: readonly s
   if (ids) return await previewTicked(verb, ids, backend)
   const filter = filterOf(view, nowMs)
   const [newest] = (
-    await backend.records.filter(filter.enqueuedAfter ? { enqueuedAfter: filter.enqueuedAfter } : {}).page({ size: 1 })
+    await briefQuery(context, filter.enqueuedAfter ? { enqueuedAfter: filter.enqueuedAfter } : {}).page({ size: 1 })
   ).records
-  const cutoff = (newest?.stored.enqueuedAt ?? 0) + 1
+  const cutoff = (newest?.enqueuedAt ?? 0) + 1
   const bounded = upTo(filter, cutoff)
   const eligible = among(verb, bounded)
   const [{ count, exact }, samples, byStatus] = await Promise.all([
     countOf(backend, eligible),
-    eligible ? backend.records.filter(eligible).page({ size: SAMPLES }) : { records: [] },
+    eligible ? briefQuery(context, eligible).page({ size: SAMPLES }) : { records: [] },
     looksAtRecords(view) ? null : backend.records.filter(bounded).countBy('status'),
   ])
   const leftAlone: Preview['leftAlone'][number][] = TASK_STATUSES.filter(
@@ -140,7 +141,7 @@ export async function preview(verb: Verb, context: AdminContext, ids: readonly s
     eligible: count,
     exact,
     leftAlone,
-    samples: samples.records.map((record) => record.stored),
+    samples: samples.records,
   }
 }
 
@@ -169,20 +170,22 @@ class Work {
   lastStatus: TaskStatus | null = null
   readonly #verb: Verb
   readonly #backend: TaskBackend
+  readonly #clock: Clock
   readonly #deadlineMs: number
   readonly #signal: AbortSignal
   /** Of the whole request: a repeat by the client library is the same retry. */
   readonly #requestId = uuid()
 
-  constructor(verb: Verb, backend: TaskBackend, limitMs: number, signal: AbortSignal) {
+  constructor(verb: Verb, backend: TaskBackend, clock: Clock, signal: AbortSignal) {
     this.#verb = verb
     this.#backend = backend
-    this.#deadlineMs = systemClock.monotonicMs() + limitMs
+    this.#clock = clock
+    this.#deadlineMs = clock.monotonicMs() + BULK_MS
     this.#signal = signal
   }
 
   get isOver(): boolean {
-    return this.#signal.aborted || systemClock.monotonicMs() >= this.#deadlineMs
+    return this.#signal.aborted || this.#clock.monotonicMs() >= this.#deadlineMs
   }
 
   async act(ids: readonly string[], names: readonly (string | undefined)[]): Promise<void> {
@@ -224,16 +227,16 @@ export async function perform(
   verb: Verb,
   backend: TaskBackend,
   target: Target,
-  { limitMs = BULK_MS, signal }: { limitMs?: number; signal: AbortSignal },
+  { clock, signal }: { clock: Clock; signal: AbortSignal },
 ): Promise<Outcome> {
-  const work = new Work(verb, backend, limitMs, signal)
+  const work = new Work(verb, backend, clock, signal)
   if (target.scope === 'ticked') {
     await work.act(target.ids, [])
     return { ...work.tally, lastStatus: work.lastStatus }
   }
   const filter = among(verb, upTo(target.filter, target.cutoff))
   if (filter) {
-    const query = backend.records.filter(filter)
+    const query = briefQuery({ backend }, filter)
     let after: string | null = null
     do {
       // Newest first, as the list shows them; what was acted on lies behind the walk, and is not met again.

@@ -3,7 +3,7 @@
  * Finds backends and asks for rights; shows and changes nothing.
  */
 import type { Request } from 'express'
-import { systemClock } from '../clock.ts'
+import type { Clock } from '../clock.ts'
 import { TaskOptionError } from '../errors.ts'
 import { taskBackends } from '../task-backends.ts'
 import type { TaskBackend } from '../task-backend.ts'
@@ -25,6 +25,8 @@ export interface AdminSettings {
   readonly label: string
   readonly redact: Redact | undefined
   readonly bodyLimitBytes: number
+  /** Process time: ages and the limit of a bulk action. */
+  readonly clock: Clock
 }
 
 export const VERBS = ['run', 'retry', 'delete'] as const
@@ -88,7 +90,7 @@ export async function contextOf(req: Request, settings: AdminSettings, more: rea
     backend,
     rights: { run: run === true, retry: retry === true, delete: remove === true },
     redactor: redactorOf(settings.redact, req),
-    nowMs: systemClock.now(),
+    nowMs: settings.clock.now(),
     settings,
   }
 }
@@ -116,7 +118,7 @@ const EMPTY_VIEW = viewOf(new URLSearchParams())
 /** The frame of a page that could not be made: it must not need what failed. */
 export function bareFrame(req: Request, settings: AdminSettings, title: string): FrameModel {
   return frame(
-    { base: baseOf(req), view: EMPTY_VIEW, settings, nowMs: systemClock.now() },
+    { base: baseOf(req), view: EMPTY_VIEW, settings, nowMs: settings.clock.now() },
     { title, section: '', live: false, notice: null },
   )
 }

@@ -4,9 +4,8 @@
  */
 import { cursorOf } from '../record-query.ts'
 import type { RecordPage } from '../record-query.ts'
-import type { Cell } from '../storage/storage.ts'
+import type { Cell, StoredRecord } from '../storage/storage.ts'
 import { TASK_STATUSES } from '../task-status.ts'
-import type { TaskRecord } from '../task-record.ts'
 import { ELIGIBLE } from './admin-bulk.ts'
 import { frame } from './admin-context.ts'
 import type { AdminContext, FrameModel } from './admin-context.ts'
@@ -14,6 +13,7 @@ import { count, counted } from './admin-format.ts'
 import { rowOf } from './admin-models.ts'
 import type { RowModel } from './admin-models.ts'
 import { noticeOf } from './admin-notices.ts'
+import { briefQuery, seenWhole } from './admin-records.ts'
 import {
   bareView,
   chipsOf,
@@ -141,22 +141,22 @@ function totalOf({ cells, counts }: Index, view: AdminView): number {
 }
 
 interface Paged {
-  readonly page: RecordPage<TaskRecord>
-  readonly records: readonly TaskRecord[]
+  readonly page: RecordPage<StoredRecord>
+  readonly records: readonly StoredRecord[]
   readonly hasPrevious: boolean
   readonly next: string | null
 }
 
 /** A page behind a place, or the page before one: that is read backwards and turned round. */
 async function readPage(context: AdminContext, filter: ReturnType<typeof filterOf>): Promise<Paged> {
-  const { view, backend } = context
-  const query = backend.records.filter(filter)
+  const { view } = context
+  const query = briefQuery(context, filter)
   if (view.before !== '') {
     const reversed = view.order === 'enqueuedAt' ? '-enqueuedAt' : 'enqueuedAt'
     const page = await query.orderBy(reversed).page({ size: view.size, after: view.before, lookLimit: LOOKED_AT })
     const records = [...page.records].reverse()
     const last = records.at(-1)
-    return { page, records, hasPrevious: page.next !== null, next: last ? cursorOf(last.stored) : null }
+    return { page, records, hasPrevious: page.next !== null, next: last ? cursorOf(last) : null }
   }
   const page = await query.orderBy(view.order).page({
     size: view.size,
@@ -167,10 +167,10 @@ async function readPage(context: AdminContext, filter: ReturnType<typeof filterO
 }
 
 /** With a redacting hook, text is looked for in what may be shown: else a search would tell what is hidden. */
-function visible(context: AdminContext, record: TaskRecord): boolean {
+function visible(context: AdminContext, record: StoredRecord): boolean {
   const { view, redactor } = context
   if (!redactor.active || view.text === '') return true
-  const { id, name, args, errors } = record.stored
+  const { id, name, args, errors } = record
   const wanted = view.text.toLowerCase()
   const texts = [id, name, redactor.json(name, 'args', args)]
   for (const line of errors) {
@@ -186,7 +186,11 @@ export async function listModel(context: AdminContext): Promise<ListModel> {
   const { view, base, nowMs, rights, redactor } = context
   const filter = filterOf(view, nowMs)
   const [index, paged] = await Promise.all([readIndex(context, filter), readPage(context, filter)])
-  const records = paged.records.filter((record) => visible(context, record))
+  const rows: RowModel[] = []
+  for (const record of paged.records) {
+    const seen = await seenWhole(context, record)
+    if (seen && visible(context, seen)) rows.push(rowOf(seen, context))
+  }
   const link = (to: AdminView, more: Readonly<Record<string, string>> = {}): string =>
     `${base}/tasks${queryText(to, more)}`
   const first = paged.records[0]
@@ -197,11 +201,11 @@ export async function listModel(context: AdminContext): Promise<ListModel> {
   const everything = index.counts.reduce((sum, each) => sum + each, 0)
   const newest = view.order === '-enqueuedAt'
   const looked = compares
-    ? `Looked at ${count(paged.page.looked)} of ${count(indexed)} on this page, ${count(records.length)} found.`
+    ? `Looked at ${count(paged.page.looked)} of ${count(indexed)} on this page, ${count(rows.length)} found.`
     : null
   return {
     ...frame(context, { title: 'Tasks', section: 'tasks', live: true, notice: noticeOf(context) }),
-    rows: records.map((record) => rowOf(record, context)),
+    rows,
     damaged: paged.page.damaged.map(({ id, damage }) => ({ id, reason: damage })),
     facets: facetsOf(index, view, link),
     anyStatus: {
@@ -224,7 +228,7 @@ export async function listModel(context: AdminContext): Promise<ListModel> {
     },
     moreOpen: view.priority !== '' || TIME_FIELDS.some((field) => view.times[field] !== ''),
     sizes: PAGE_SIZES,
-    summary: total === null ? `${counted(records.length, 'record')} on this page` : counted(total, 'record'),
+    summary: total === null ? `${counted(rows.length, 'record')} on this page` : counted(total, 'record'),
     looked,
     total,
     totalText: total === null ? null : count(total),
@@ -234,9 +238,9 @@ export async function listModel(context: AdminContext): Promise<ListModel> {
       words: newest ? 'newest first; sort oldest first' : 'oldest first; sort newest first',
     },
     first: view.after !== '' || view.before !== '' ? link(firstPage(view)) : null,
-    previous: paged.hasPrevious && first ? link({ ...firstPage(view), before: cursorOf(first.stored) }) : null,
+    previous: paged.hasPrevious && first ? link({ ...firstPage(view), before: cursorOf(first) }) : null,
     next: paged.next === null ? null : link({ ...firstPage(view), after: paged.next }),
-    nextWords: compares && records.length < view.size ? 'Continue looking' : 'Next',
+    nextWords: compares && rows.length < view.size ? 'Continue looking' : 'Next',
     verbs: (['run', 'retry', 'delete'] as const)
       .filter(
         (verb) =>
@@ -249,7 +253,7 @@ export async function listModel(context: AdminContext): Promise<ListModel> {
       })),
     // A search that looks at what is hidden must not count it either.
     canBulk: !(redactor.active && view.text !== ''),
-    empty: records.length > 0 ? null : emptyOf(view, everything, chips.length),
+    empty: rows.length > 0 ? null : emptyOf(view, everything, chips.length),
   }
 }
 

@@ -3,11 +3,10 @@
  * only print them. Every key is there, empty or not.
  */
 import type { StoredRecord } from '../storage/storage.ts'
-import type { TaskRecord } from '../task-record.ts'
 import { taskRegistry } from '../task-registry.ts'
 import type { TaskStatus } from '../task-status.ts'
 import type { AdminContext } from './admin-context.ts'
-import { duration, excerpt, time } from './admin-format.ts'
+import { duration, excerpt, time, timeOrNull } from './admin-format.ts'
 import type { ShownTime } from './admin-format.ts'
 import { queryText } from './admin-view.ts'
 
@@ -33,6 +32,7 @@ export interface RowModel {
   readonly queueName: string
   readonly priority: number
   readonly enqueued: ShownTime
+  readonly started: ShownTime | null
   readonly took: string
   readonly attempts: number
   readonly worker: string
@@ -52,8 +52,7 @@ function tookOf(record: StoredRecord, nowMs: number): string {
   return finishedAt === null ? '–' : duration(finishedAt - lastAttemptedAt)
 }
 
-export function rowOf(record: TaskRecord, context: AdminContext): RowModel {
-  const { stored } = record
+export function rowOf(stored: StoredRecord, context: AdminContext): RowModel {
   const { redactor, base, view, nowMs } = context
   const last = stored.errors.at(-1)
   const error = stored.status === 'FAILED' && last !== undefined ? redactor.error(stored.name, last) : null
@@ -66,6 +65,7 @@ export function rowOf(record: TaskRecord, context: AdminContext): RowModel {
     queueName: stored.queueName,
     priority: stored.priority,
     enqueued: time(stored.enqueuedAt, nowMs),
+    started: timeOrNull(stored.startedAt, nowMs),
     took: tookOf(stored, nowMs),
     attempts: stored.attempts,
     worker: stored.workerIds.at(-1) ?? '',

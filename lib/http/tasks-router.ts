@@ -5,6 +5,7 @@
  */
 import express from 'express'
 import type { NextFunction, Request, RequestHandler, Response, Router } from 'express'
+import { systemClock } from '../clock.ts'
 import { TaskOptionError } from '../errors.ts'
 import { executorOver } from '../executor.ts'
 import { anything, checkOptions, integer, text } from '../options.ts'
@@ -88,7 +89,7 @@ export function tasksRouter(backend: TaskBackend, options: TasksRouterOptions = 
     router[route.method](route.path, ...steps)
     router.all(route.path, allowed('view'), wrongMethod(route.method))
   }
-  router.use('/admin', adminRouter({ backend, authorize, label, redact, bodyLimitBytes }))
+  router.use('/admin', adminRouter({ backend, authorize, label, redact, bodyLimitBytes, clock: systemClock }))
   router.use(allowed('view'), (_req, _res, next) => {
     next(new HttpError('ERR_TASKS_ROUTE', 'expected the path to be one of openapi.json, got: another'))
   })
