@@ -9,7 +9,7 @@ import { frame } from './admin-context.ts'
 import type { AdminContext, FrameModel, Verb } from './admin-context.ts'
 import { preview, perform, remaining } from './admin-bulk.ts'
 import type { Outcome, Preview, Target } from './admin-bulk.ts'
-import { formOf, wholeOf } from './admin-form.ts'
+import { COUNTED, countsOf, formOf, wholeOf } from './admin-form.ts'
 import type { Form } from './admin-form.ts'
 import { count, counted, excerpt, time } from './admin-format.ts'
 import type { ShownTime } from './admin-format.ts'
@@ -193,10 +193,7 @@ export async function actPage(context: AdminContext, res: Response, verb: Verb):
   }
   const numbers = {
     scope: target.scope,
-    done: String(form.done + tally.done),
-    skipped: String(tally.skipped),
-    failed: String(tally.failed),
-    unknown: String(tally.unknown),
+    ...Object.fromEntries(COUNTED.map((field) => [field, String(form.before[field] + tally[field])])),
     left: String(tally.left),
     cutoff: target.scope === 'all' ? String(target.cutoff) : '',
   }
@@ -213,21 +210,22 @@ export interface DoneModel extends FrameModel {
   readonly button: string
   readonly action: string
   readonly canContinue: boolean
-  readonly done: string
+  /** What was done so far, for the next request of the same action. */
+  readonly carried: readonly { readonly name: string; readonly value: string }[]
   readonly cutoff: string
   readonly back: string
 }
 
 export async function donePage(context: AdminContext, res: Response, verb: Verb): Promise<void> {
   const { query, base, view, backend, rights } = context
-  const number = (field: string): number => wholeOf(query.get(field)) ?? 0
   const words = WORDS[verb]
   const cutoff = wholeOf(query.get('cutoff'))
   const all = query.get('scope') === 'all' && cutoff !== null
   const rest = all
     ? await remaining(verb, backend, { scope: 'all', filter: filterOf(view, context.nowMs), cutoff })
-    : { count: number('left'), exact: true }
-  const [done, failed, skipped, unknown] = [number('done'), number('failed'), number('skipped'), number('unknown')]
+    : { count: wholeOf(query.get('left')) ?? 0, exact: true }
+  const counts = countsOf(query)
+  const { done, failed, skipped, unknown } = counts
   const lines = [
     ...(failed > 0 ? [`${counted(failed, 'record')} ran and failed again or wait for another attempt.`] : []),
     ...(skipped > 0
@@ -255,7 +253,7 @@ export async function donePage(context: AdminContext, res: Response, verb: Verb)
     button: verb === 'run' ? `Run more (${count(rest.count)} left)` : `Continue (${count(rest.count)} left)`,
     action: `${base}/act/${verb}${queryText(view)}`,
     canContinue: all && rest.count > 0 && rights[verb],
-    done: String(done),
+    carried: COUNTED.map((name) => ({ name, value: String(counts[name]) })),
     cutoff: cutoff === null ? '' : String(cutoff),
     back: `${base}/tasks${queryText(view)}`,
   }

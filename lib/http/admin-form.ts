@@ -45,7 +45,17 @@ export interface Form {
   /** The moment of the preview, in epoch milliseconds. */
   readonly cutoff: number | null
   /** What earlier requests of the same action did. */
-  readonly done: number
+  readonly before: Counts
+}
+
+/** Records of an action by how they ended; the words of a form and of a result's address. */
+export const COUNTED = ['done', 'failed', 'skipped', 'unknown'] as const
+
+export type Counts = Readonly<Record<(typeof COUNTED)[number], number>>
+
+export function countsOf(fields: URLSearchParams): Counts {
+  const entries = COUNTED.map((field) => [field, wholeOf(fields.get(field)) ?? 0])
+  return Object.fromEntries(entries) as Record<keyof Counts, number>
 }
 
 /** @throws TaskOptionError a field is not what it may be. */
@@ -66,7 +76,7 @@ export function formOf(req: Request): Form {
     ids: [...new Set(ids)],
     single: fields.get('single') === '1',
     cutoff,
-    done: wholeOf(fields.get('done')) ?? 0,
+    before: countsOf(fields),
   }
 }
 

@@ -53,7 +53,7 @@ export interface TasksRouterOptions {
 }
 
 /** Sent with every answer, whatever it is: nothing of ours is framed, sniffed, cached or run from elsewhere. */
-const HEADERS = {
+export const HEADERS = {
   'Content-Security-Policy':
     "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
   'X-Content-Type-Options': 'nosniff',
