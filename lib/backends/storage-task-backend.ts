@@ -8,7 +8,7 @@ import { TaskNotFoundError, TaskRecordDamagedError } from '../errors.ts'
 import { LeaseKeeper } from '../lease-keeper.ts'
 import type { Leases } from '../lease-keeper.ts'
 import { isDamaged, newStoredRecord } from '../storage/storage.ts'
-import type { NewRecord, Storage } from '../storage/storage.ts'
+import type { FoundRecord, NewRecord, Storage } from '../storage/storage.ts'
 import { StreamQueue } from '../stream-queue.ts'
 import type { StreamQueueOptions } from '../stream-queue.ts'
 import { TaskBackend } from '../task-backend.ts'
@@ -17,12 +17,14 @@ import { findStored, TaskRecords } from '../task-record.ts'
 import { taskRegistry } from '../task-registry.ts'
 import type { TaskResult } from '../task-result.ts'
 import type { AnyTask } from '../task.ts'
+import { EnqueueBatcher, RECORDS_PER_CALL } from './enqueue-batcher.ts'
 
 export abstract class StorageTaskBackend extends TaskBackend {
   readonly supportsRunAfter = true
   readonly #storage: Storage
   readonly #limits: BackendLimits
   readonly #records: TaskRecords
+  readonly #enqueues: EnqueueBatcher
   #queue: StreamQueue | undefined
   #leases: Leases | undefined
 
@@ -31,6 +33,7 @@ export abstract class StorageTaskBackend extends TaskBackend {
     this.#storage = storage
     this.#limits = Object.freeze({ ...limits })
     this.#records = new TaskRecords(this)
+    this.#enqueues = new EnqueueBatcher(storage)
   }
 
   override get storage(): Storage {
@@ -87,14 +90,23 @@ export abstract class StorageTaskBackend extends TaskBackend {
   }
 
   protected override async store(_task: AnyTask, records: readonly NewRecord[]): Promise<TaskResult[]> {
-    const answers = await this.#storage.enqueue(records)
-    const known = records.filter((_, index) => answers[index]?.word === 'EXISTS').map(({ id }) => id)
-    const found = known.length > 0 ? await this.#storage.find(known) : []
-    const existing = new Map(known.map((id, index) => [id, found[index]]))
+    if (records.length <= RECORDS_PER_CALL) return await this.#store(records)
+    const parts: Promise<TaskResult[]>[] = []
+    // All are sent before the first is answered; rejects with the first error once all have ended.
+    for (let start = 0; start < records.length; start += RECORDS_PER_CALL) {
+      parts.push(this.#store(records.slice(start, start + RECORDS_PER_CALL)))
+    }
+    await Promise.allSettled(parts)
+    return (await Promise.all(parts)).flat()
+  }
+
+  async #store(records: readonly NewRecord[]): Promise<TaskResult[]> {
+    const answers = await this.#enqueues.add(records)
+    const existing = answers.some(({ word }) => word === 'EXISTS') ? await this.#existing(records, answers) : undefined
     const results = records.map((record, index) => {
       const answer = answers[index]
       if (answer?.word === 'ENQUEUED') return this.result(newStoredRecord(record, answer.enqueuedAt))
-      const stored = existing.get(record.id)
+      const stored = existing?.get(record.id)
       if (!stored) throw new TaskNotFoundError(record.id, `backend "${this.alias}"`)
       if (isDamaged(stored)) throw new TaskRecordDamagedError(record.id, stored.damage)
       return this.result(stored)
@@ -105,6 +117,16 @@ export abstract class StorageTaskBackend extends TaskBackend {
       })
     }
     return results
+  }
+
+  /** The records whose ids were there already. */
+  async #existing(
+    records: readonly NewRecord[],
+    answers: Awaited<ReturnType<Storage['enqueue']>>,
+  ): Promise<Map<string, FoundRecord>> {
+    const ids = records.filter((_, index) => answers[index]?.word === 'EXISTS').map(({ id }) => id)
+    const found = await this.#storage.find(ids)
+    return new Map(ids.map((id, index) => [id, found[index]]))
   }
 
   override async close(): Promise<void> {
