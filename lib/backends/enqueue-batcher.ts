@@ -9,8 +9,8 @@ import type { NewRecord, Storage } from '../storage/storage.ts'
 type Answers = Awaited<ReturnType<Storage['enqueue']>>
 
 /**
- * Records of one call. More calls of fewer records let the server work on the first while the next is still being written:
- * measured with 500 callers in flight and 20,000 records.
+ * Records of one call that callers share. More calls of fewer records let the server work on the first while the next is still
+ * being written, and its answer wake the first callers while it works on the next.
  */
 export const RECORDS_PER_CALL = 128
 /** Characters of arguments of one call; one record alone may have more. */
@@ -32,7 +32,7 @@ export class EnqueueBatcher {
     this.#storage = storage
   }
 
-  /** Stores at most RECORDS_PER_CALL records; answered as `Storage.enqueue` answers. */
+  /** Stores these records in one call, shared or not; answered as `Storage.enqueue` answers. */
   add(records: readonly NewRecord[]): Promise<Answers> {
     let length = 0
     for (const { args } of records) length += args.length
@@ -40,8 +40,8 @@ export class EnqueueBatcher {
     this.#count += records.length
     this.#length += length
     return new Promise((resolve, reject) => {
-      // After the promises that are settled now: whoever they wake enqueues into the same call.
-      if (this.#waiting.length === 0) process.nextTick(() => this.#send())
+      // Behind all promises that are settled now: whoever they wake enqueues into the same call.
+      if (this.#waiting.length === 0) queueMicrotask(() => process.nextTick(() => this.#send()))
       this.#waiting.push({ records, resolve, reject })
     })
   }

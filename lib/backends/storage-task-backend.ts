@@ -17,7 +17,7 @@ import { findStored, TaskRecords } from '../task-record.ts'
 import { taskRegistry } from '../task-registry.ts'
 import type { TaskResult } from '../task-result.ts'
 import type { AnyTask } from '../task.ts'
-import { EnqueueBatcher, RECORDS_PER_CALL } from './enqueue-batcher.ts'
+import { EnqueueBatcher } from './enqueue-batcher.ts'
 
 export abstract class StorageTaskBackend extends TaskBackend {
   readonly supportsRunAfter = true
@@ -90,17 +90,6 @@ export abstract class StorageTaskBackend extends TaskBackend {
   }
 
   protected override async store(_task: AnyTask, records: readonly NewRecord[]): Promise<TaskResult[]> {
-    if (records.length <= RECORDS_PER_CALL) return await this.#store(records)
-    const parts: Promise<TaskResult[]>[] = []
-    // All are sent before the first is answered; rejects with the first error once all have ended.
-    for (let start = 0; start < records.length; start += RECORDS_PER_CALL) {
-      parts.push(this.#store(records.slice(start, start + RECORDS_PER_CALL)))
-    }
-    await Promise.allSettled(parts)
-    return (await Promise.all(parts)).flat()
-  }
-
-  async #store(records: readonly NewRecord[]): Promise<TaskResult[]> {
     const answers = await this.#enqueues.add(records)
     const existing = answers.some(({ word }) => word === 'EXISTS') ? await this.#existing(records, answers) : undefined
     const results = records.map((record, index) => {
