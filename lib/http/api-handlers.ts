@@ -50,6 +50,10 @@ export const API_HANDLERS: Readonly<Record<OperationId, Handler>> = {
       max_tasks: number
       max_seconds: number
     }
+    if (!(await isQueue(backend, queue_name))) {
+      res.json({ processed: 0, tasks: [] })
+      return
+    }
     const inTime = max_seconds === 0 ? AbortSignal.abort() : AbortSignal.timeout(max_seconds * 1_000)
     const signal = AbortSignal.any([inTime, signalOf(req, res)])
     const results = await executor.processTasks({
@@ -63,7 +67,8 @@ export const API_HANDLERS: Readonly<Record<OperationId, Handler>> = {
 
   async runOne({ res, fields, backend, executor }) {
     const { queue_name } = fields as { queue_name?: string }
-    const result = await executor.processOneTask({ backendName: backend.alias, queueName: queue_name })
+    const known = await isQueue(backend, queue_name)
+    const result = known ? await executor.processOneTask({ backendName: backend.alias, queueName: queue_name }) : null
     if (result) res.json({ processed: true, task: statusOf(result) })
     else res.json({ processed: false, message: 'No tasks available' })
   },
@@ -131,6 +136,11 @@ export const API_HANDLERS: Readonly<Record<OperationId, Handler>> = {
 
 function cureFor(status: string): string {
   return status === 'RUNNING' ? 'wait until it has settled' : 'allow_retry runs a failed record again'
+}
+
+/** False for a queue that never held a record: a take would make its streams, and any caller could make any number of them. */
+async function isQueue({ storage }: TaskBackend, name: string | undefined): Promise<boolean> {
+  return name === undefined || (await storage.catalog()).queueNames.includes(name)
 }
 
 /** Aborts when the caller hangs up: nothing further is started for nobody. */

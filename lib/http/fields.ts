@@ -1,6 +1,6 @@
 /**
  * From a request to checked fields: reads the body or the query, checks it by ajv against the schemas of routes.ts, and names
- * the offender by a JSON Pointer. Text (urlencoded, query) is coerced, JSON is not. Never merges what came into anything.
+ * the offender by a JSON Pointer. Text (urlencoded, query) is read as the number or flag that is wanted, JSON is taken as it is. Never merges what came into anything.
  */
 import { isUtf8 } from 'node:buffer'
 import { createRequire } from 'node:module'
@@ -19,27 +19,29 @@ import type { ApiRoute, Schema } from './routes.ts'
 /** Deeper JSON is refused before anything walks it. */
 const MAX_DEPTH = 64
 
-interface Checkers {
-  /** For JSON: a "5" is no number. */
-  readonly strict: ValidateFunction
-  /** For text: "5" is one. */
-  readonly coercing: ValidateFunction
-}
+let ajv: Ajv2020 | undefined
 
-let ajvs: { readonly strict: Ajv2020; readonly coercing: Ajv2020 } | undefined
-
-function load(): NonNullable<typeof ajvs> {
-  if (ajvs) return ajvs
+function load(): Ajv2020 {
+  if (ajv) return ajv
   const require = createRequire(import.meta.url)
   const { Ajv2020: Compiler } = require('ajv/dist/2020.js') as typeof Ajv
   const { default: addFormats } = require('ajv-formats') as { default: FormatsPlugin }
-  const make = (coerceTypes: boolean): Ajv2020 => {
-    const made = new Compiler({ strict: true, coerceTypes, useDefaults: true, ownProperties: true, allErrors: false })
-    addFormats(made)
-    return made
-  }
-  ajvs = { strict: make(false), coercing: make(true) }
-  return ajvs
+  ajv = new Compiler({ strict: true, useDefaults: true, ownProperties: true, allErrors: false })
+  addFormats(ajv)
+  return ajv
+}
+
+const DECIMAL = /^-?\d{1,16}(\.\d{1,16})?$/
+
+/**
+ * A text as the number or flag that its field wants; anything else stays what it is, and is refused as that. Not left to ajv,
+ * which reads "Infinity" and "0x10" as numbers, and then finds the first within all bounds.
+ */
+function coerced(value: unknown, { type }: Schema = {}): unknown {
+  if (typeof value !== 'string') return value
+  if ((type === 'integer' || type === 'number') && DECIMAL.test(value)) return Number(value)
+  if (type === 'boolean' && (value === 'true' || value === 'false')) return value === 'true'
+  return value
 }
 
 /** The object schema of a route's fields: it knows them all. */
@@ -49,14 +51,14 @@ export function schemaOf({ fields, required = [] }: Pick<ApiRoute, 'fields' | 'r
 
 /** Checks the fields of one route. Compiled once, when the router is made. */
 export function fieldChecker(route: ApiRoute): (given: Given) => Readonly<Record<string, unknown>> {
-  const schema = schemaOf(route)
-  const { strict, coercing } = load()
-  const checkers: Checkers = { strict: strict.compile(schema), coercing: coercing.compile(schema) }
+  const check: ValidateFunction = load().compile(schemaOf(route))
   const known = Object.keys(route.fields)
   return ({ fields, text }) => {
-    const check = text ? checkers.coercing : checkers.strict
     // A copy without prototype: defaults are written into it, and nothing is read through `__proto__`.
-    const copy = Object.assign(Object.create(null) as Record<string, unknown>, fields)
+    const copy = Object.create(null) as Record<string, unknown>
+    for (const [name, value] of Object.entries(fields)) {
+      copy[name] = text && Object.hasOwn(route.fields, name) ? coerced(value, route.fields[name]) : value
+    }
     if (check(copy)) return copy
     throw fieldError(check.errors?.[0], copy, known)
   }
