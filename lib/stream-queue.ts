@@ -207,7 +207,7 @@ export class StreamQueue {
       for (;;) {
         const answer = await this.#storage.promote(queueName)
         moved += answer.moved
-        if (answer.moved === 100) continue
+        if (answer.moved >= 100) continue
         if (answer.dueInMs !== null) dueInMs = Math.min(dueInMs ?? Infinity, answer.dueInMs)
         return
       }

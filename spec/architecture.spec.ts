@@ -19,13 +19,16 @@ const GROUPS: readonly (readonly string[])[] = [
     'task-backends.ts',
   ],
   // 1 storage
-  ['storage/storage.ts', 'storage/redis/', 'storage/memory/'],
+  [
+    ...['storage/storage.ts', 'storage/invariants.ts', 'storage/inspection.ts', 'storage/judgement.ts'],
+    ...['storage/redis/', 'storage/memory/', 'storage/sharded/'],
+  ],
   // 2 records and streams
   ['task-result.ts', 'record-query.ts', 'task-record.ts', 'stream-queue.ts'],
   // 3 tasks and the base of all backends
   ['task-context.ts', 'task-registry.ts', 'retry-policy.ts', 'task.ts', 'task-backend.ts'],
   // 4 attempt and maintenance
-  ['lease-keeper.ts', 'attempt.ts', 'delivery-run.ts', 'maintenance.ts'],
+  ['lease-keeper.ts', 'attempt.ts', 'delivery-run.ts', 'maintenance.ts', 'doctor.ts'],
   // 5 wiring, the only files that name a storage class
   ['backends/', 'configure-tasks.ts'],
   // 6 running
@@ -161,7 +164,7 @@ describe('the layers of lib/', () => {
     for (const [file, source] of SOURCES) {
       if (file.startsWith('backends/') || file.startsWith('storage/')) continue
       const visit = (node: ts.Node): void => {
-        if (ts.isIdentifier(node) && /^(Redis|Memory)Storage$/.test(node.text)) named.push(`${file}: ${node.text}`)
+        if (ts.isIdentifier(node) && /^(Redis|Memory|Sharded)Storage$/.test(node.text)) named.push(`${file}: ${node.text}`)
         ts.forEachChild(node, visit)
       }
       visit(source)

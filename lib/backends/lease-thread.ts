@@ -7,10 +7,10 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../clock.ts'
 import { LeaseKeeper } from '../lease-keeper.ts'
 import type { Renewer } from '../lease-keeper.ts'
-import { RedisStorage } from '../storage/redis/redis-storage.ts'
+import { openRedis } from '../storage/sharded/redis-shards.ts'
 import type { FromLeaseThread, LeaseThreadData, ToLeaseThread } from './threaded-leases.ts'
 
-const { server, keyPrefix, alias, consumerGroup, consumer, leaseMs } = workerData as LeaseThreadData
+const { server, keyPrefix, alias, consumerGroup, shards, consumer, leaseMs } = workerData as LeaseThreadData
 const say = (message: FromLeaseThread): void => parentPort?.postMessage(message)
 const log =
   (level: 'debug' | 'info' | 'warn' | 'error') =>
@@ -20,7 +20,7 @@ const log =
   }
 const logger = { debug: log('debug'), info: log('info'), warn: log('warn'), error: log('error') }
 
-const storage = new RedisStorage({ server, keyPrefix, alias, consumerGroup, logger })
+const { storage } = openRedis({ server, keyPrefix, alias, consumerGroup, shards, logger })
 const renewer: Renewer = {
   leaseMs,
   async renew(leases) {

@@ -4,8 +4,8 @@ import type { Logger } from '../logger.ts'
 import { anything, checkOptions, flag, integer, listOf, NAME_PATTERN, text } from '../options.ts'
 import type { Leases } from '../lease-keeper.ts'
 import { driverOptions } from '../storage/redis/redis-client.ts'
-import type { RedisClientLike } from '../storage/redis/redis-client.ts'
-import { RedisStorage } from '../storage/redis/redis-storage.ts'
+import type { RedisClientLike, ServerSettings } from '../storage/redis/redis-client.ts'
+import { openRedis } from '../storage/sharded/redis-shards.ts'
 import type { StreamQueue } from '../stream-queue.ts'
 import { StorageTaskBackend } from './storage-task-backend.ts'
 import { ThreadedLeases } from './threaded-leases.ts'
@@ -78,6 +78,12 @@ export const REDIS_BACKEND_OPTIONS = Object.freeze({
     default: 'express_tasks_workers',
     description: 'consumer group of the streams',
   }),
+  shards: integer({
+    min: 1,
+    max: 64,
+    default: 1,
+    description: 'hash tags that records are spread over by id, for a cluster; the same in every process',
+  }),
 })
 
 export interface StorageBackendOptions {
@@ -101,35 +107,35 @@ export interface RedisBackendOptions extends StorageBackendOptions {
   readonly client?: RedisClientLike | undefined
   readonly keyPrefix?: string | undefined
   readonly consumerGroup?: string | undefined
+  readonly shards?: number | undefined
 }
 
 export class RedisTaskBackend extends StorageTaskBackend {
-  readonly #storage: RedisStorage
-  readonly #thread: Pick<LeaseThreadData, 'keyPrefix' | 'alias' | 'consumerGroup'>
+  readonly #server: ServerSettings | undefined
+  readonly #thread: Pick<LeaseThreadData, 'keyPrefix' | 'alias' | 'consumerGroup' | 'shards'>
 
   /** @throws TaskOptionError an option is unknown or out of range. Nothing is connected before the first use. */
   constructor(options: RedisBackendOptions = {}) {
     const checked = checkOptions('options', REDIS_BACKEND_OPTIONS, options)
     const logger = checked.logger ?? silentLogger
-    const { client, keyPrefix, alias, consumerGroup } = checked
+    const { client, keyPrefix, alias, consumerGroup, shards } = checked
     const server = client
       ? { client }
       : driverOptions(checked.redisHost === undefined ? { redisUrl: DEFAULT_URL, ...checked } : checked)
-    const storage = new RedisStorage({ server, keyPrefix, alias, consumerGroup, logger })
-    super({ alias, queues: checked.queues, logger }, storage, {
+    const redis = openRedis({ server, keyPrefix, alias, consumerGroup, shards, logger })
+    super({ alias, queues: checked.queues, logger }, redis.storage, {
       claimTimeoutSeconds: checked.claimTimeoutSeconds,
       blockTimeoutMs: checked.blockTimeoutMs,
       completedTaskTtlSeconds: checked.completedTaskTtlSeconds ?? checked.resultTtlSeconds,
     })
-    this.#storage = storage
-    this.#thread = { keyPrefix, alias, consumerGroup }
+    this.#server = redis.server
+    this.#thread = { keyPrefix, alias, consumerGroup, shards }
   }
 
   /** Renewed by a thread with a connection of its own, so that a task that blocks this event loop keeps its lease. */
   override openLeases(queue: StreamQueue): Leases {
-    const { server } = this.#storage
-    if (!server) return super.openLeases(queue)
+    if (!this.#server) return super.openLeases(queue)
     const { consumer, leaseMs } = queue
-    return new ThreadedLeases({ ...this.#thread, server, consumer, leaseMs }, this.logger)
+    return new ThreadedLeases({ ...this.#thread, server: this.#server, consumer, leaseMs }, this.logger)
   }
 }

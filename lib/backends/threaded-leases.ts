@@ -15,6 +15,7 @@ export interface LeaseThreadData {
   readonly keyPrefix: string
   readonly alias: string
   readonly consumerGroup: string
+  readonly shards: number
   readonly consumer: string
   readonly leaseMs: number
 }

@@ -355,7 +355,7 @@ export interface DeliveryStorage {
   ): Promise<readonly ('RENEWED' | 'LOST' | 'BROKEN')[]>
   /** RUNNING whose lease ran out -> RUNNING under a new lease (crashes + 1), or FAILED over the limit; idle READY -> RUNNING. */
   reclaim(request: ReclaimRequest): Promise<ReclaimAnswer>
-  /** READY and due -> READY with an entry. At most 100 a call: with 100 moved, call again. */
+  /** READY and due -> READY with an entry. At most 100 a call, and of each shard: with 100 or more moved, call again. */
   promote(queueName: string): Promise<Promoted>
   /** Entries in each stream (delivered ones included) and delayed records of each queue, in order. */
   depth(queueNames: readonly string[]): Promise<readonly QueueDepth[]>

@@ -10,7 +10,9 @@ import { Redis as IoValkey } from 'iovalkey'
 import { MemoryStorage } from '../../lib/storage/memory/memory-storage.ts'
 import { Keys, rootOf } from '../../lib/storage/redis/keys.ts'
 import type { RedisClientLike } from '../../lib/storage/redis/redis-client.ts'
-import { RedisStorage } from '../../lib/storage/redis/redis-storage.ts'
+import { openRedis } from '../../lib/storage/sharded/redis-shards.ts'
+import { ShardedStorage } from '../../lib/storage/sharded/sharded-storage.ts'
+import { shardOf } from '../../lib/storage/sharded/shards.ts'
 import type { Storage, StreamName } from '../../lib/storage/storage.ts'
 import { ManualClock } from './manual-clock.ts'
 import { sharedRedisServer } from './redis-server.ts'
@@ -64,17 +66,57 @@ const MEMORY_GAPS: Readonly<Record<string, string>> = {
   'finds an attempt whose lease row is lost by its idle delivery': NO_FOREIGN_WRITES,
 }
 
+const NO_ORDER = 'an order holds within a shard, and these records are on several'
+const NO_ONE_TIME = 'a batch is stored by one call for each shard, at its own time'
+const NO_ONE_PAGE = 'a page of each shard makes one page; sharded-storage.spec.ts walks them'
+
+/** The cases that compare records of several shards; sharded-storage.spec.ts says what holds there. */
+const SHARD_GAPS: Readonly<Record<string, string>> = {
+  'empties high before normal before low over all queues, each in the order in which it was filled': NO_ORDER,
+  'looks at the queues in the order given within a band': NO_ORDER,
+  'takes further entries when the same call is sent again; the first stay with their tokens': NO_ORDER,
+  'stores a thousand records in one call, in their order': NO_ORDER,
+  'keeps the place of a record whose priority stays in its band': NO_ORDER,
+  'moves a record to the band of its new priority': NO_ORDER,
+  'puts the record at the end of its band': NO_ORDER,
+  'hands back a delivery that was not begun, to the end of its band': NO_ORDER,
+  'passes over the entry of a record that cannot be read': NO_ORDER,
+  'gives each record an entry in the band of its priority, and keeps its time': NO_ORDER,
+  'shows those between two times, both included, newest first': NO_ONE_TIME,
+  'shows those between two times, both included, oldest first': NO_ONE_TIME,
+  'moves due records in pages of a hundred, nothing twice': NO_ONE_PAGE,
+  'walks the pending list of a stream to its end, a page at a time': NO_ONE_PAGE,
+}
+
+const refuse = (): Promise<void> => Promise.reject(new Error('expected a gap in MEMORY_GAPS for this case, got: none'))
+const refusing: RawAccess = { damage: refuse, deliver: refuse, destroyGroups: refuse, loseLeases: refuse }
+
 const memory: StorageUnderTest = {
   name: 'memory',
   gaps: MEMORY_GAPS,
   open() {
     const clock = new ManualClock()
     const storage = new MemoryStorage({ clock })
-    const refuse = (): Promise<void> =>
-      Promise.reject(new Error('expected a gap in MEMORY_GAPS for this case, got: none'))
     return Promise.resolve({
       storage,
-      raw: { damage: refuse, deliver: refuse, destroyGroups: refuse, loseLeases: refuse },
+      raw: refusing,
+      elapse: (ms) => clock.advance(ms),
+      close: () => storage.close(),
+    })
+  },
+}
+
+/** The same work over several storages: whatever one of them can do, except an order among records of several. */
+const memoryShards: StorageUnderTest = {
+  name: 'memory, 3 shards',
+  gaps: { ...MEMORY_GAPS, ...SHARD_GAPS },
+  open() {
+    const clock = new ManualClock()
+    const shards = [0, 1, 2].map(() => new MemoryStorage({ clock }))
+    const storage = new ShardedStorage(shards)
+    return Promise.resolve({
+      storage,
+      raw: refusing,
       elapse: (ms) => clock.advance(ms),
       close: () => storage.close(),
     })
@@ -83,23 +125,36 @@ const memory: StorageUnderTest = {
 
 type Connect = (url: string) => RedisClientLike
 
-/** `scriptedReads: false` is the path for servers before 6.0; a server of today answers on it, too. */
-function redis(name: string, connect: Connect, options: { readonly scriptedReads?: boolean } = {}): StorageUnderTest {
+interface RedisVariant {
+  /** False is the path for servers before 6.0; a server of today answers on it, too. */
+  readonly scriptedReads?: boolean
+  readonly shards?: number
+}
+
+function redis(name: string, connect: Connect, { shards = 1, ...options }: RedisVariant = {}): StorageUnderTest {
   return {
     name: `redis (${name})`,
-    gaps: {},
+    gaps: shards === 1 ? {} : SHARD_GAPS,
     async open() {
       const { url } = await sharedRedisServer()
       const keyPrefix = `spec-${randomUUID()}`
       const server = { client: connect(url) }
-      const storage = new RedisStorage({ server, keyPrefix, alias: 'default', consumerGroup: GROUP, ...options })
-      const raw = new RawRedis(url, new Keys(rootOf(keyPrefix, 'default')))
+      const { storage } = openRedis({
+        server,
+        keyPrefix,
+        alias: 'default',
+        consumerGroup: GROUP,
+        shards,
+        ...options,
+      })
+      const client = new IoRedis5(url, { lazyConnect: true })
+      const raw = new RawRedis(client, keyPrefix, shards)
       return {
         storage,
         raw,
         elapse: () => undefined,
         close: async () => {
-          raw.close()
+          client.disconnect()
           await storage.close()
         },
       }
@@ -107,36 +162,43 @@ function redis(name: string, connect: Connect, options: { readonly scriptedReads
   }
 }
 
+/** Goes to every shard where a case names none: it knows no place of what it enqueued. */
 class RawRedis implements RawAccess {
-  readonly #keys: Keys
   readonly #client: IoRedis5
+  readonly #keys: readonly Keys[]
 
-  constructor(url: string, keys: Keys) {
-    this.#client = new IoRedis5(url, { lazyConnect: true })
-    this.#keys = keys
+  constructor(client: IoRedis5, keyPrefix: string, shards: number) {
+    this.#client = client
+    this.#keys =
+      shards === 1
+        ? [new Keys(rootOf(keyPrefix, 'default'))]
+        : Array.from({ length: shards }, (_, shard) => new Keys(rootOf(keyPrefix, 'default', shard)))
   }
 
   async damage(id: string): Promise<void> {
-    await this.#client.set(this.#keys.record(id), 'no record')
+    const keys = this.#keys[shardOf(id, this.#keys.length)]
+    await this.#client.set(keys?.record(id) ?? '', 'no record')
   }
 
   async deliver(consumer: string, { queueName, band }: StreamName, count: number): Promise<void> {
-    const stream = this.#keys.stream(queueName, band)
-    await this.#client.xreadgroup('GROUP', GROUP, consumer, 'COUNT', count, 'STREAMS', stream, '>')
+    for (const keys of this.#keys) {
+      const stream = keys.stream(queueName, band)
+      if ((await this.#client.exists(stream)) === 0) continue
+      await this.#client.xreadgroup('GROUP', GROUP, consumer, 'COUNT', count, 'STREAMS', stream, '>')
+    }
   }
 
   async destroyGroups(queueName: string): Promise<void> {
-    for (const band of ['high', 'normal', 'low'] as const) {
-      await this.#client.xgroup('DESTROY', this.#keys.stream(queueName, band), GROUP)
+    for (const keys of this.#keys) {
+      for (const band of ['high', 'normal', 'low'] as const) {
+        const stream = keys.stream(queueName, band)
+        if ((await this.#client.exists(stream)) === 1) await this.#client.xgroup('DESTROY', stream, GROUP)
+      }
     }
   }
 
   async loseLeases(): Promise<void> {
-    await this.#client.del(this.#keys.leases)
-  }
-
-  close(): void {
-    this.#client.disconnect()
+    for (const { leases } of this.#keys) await this.#client.del(leases)
   }
 }
 
@@ -145,10 +207,16 @@ const unused = { lazyConnect: true }
 
 export const STORAGES: readonly StorageUnderTest[] = [
   memory,
+  memoryShards,
   redis('ioredis 5', (url) => new IoRedis5(url, unused)),
   redis('ioredis 5, reads outside scripts', (url) => new IoRedis5(url, unused), { scriptedReads: false }),
   redis('ioredis 6', (url) => new IoRedis6(url, unused)),
   redis('iovalkey', (url) => new IoValkey(url, unused)),
+  redis('ioredis 5, 3 shards', (url) => new IoRedis5(url, unused), { shards: 3 }),
+  redis('iovalkey, 3 shards, reads outside scripts', (url) => new IoValkey(url, unused), {
+    shards: 3,
+    scriptedReads: false,
+  }),
 ]
 
 /** Declares one case of the contract. */

@@ -26,10 +26,26 @@ export function entriesOf(reply: unknown): ReadEntry[] {
   return entries
 }
 
-export class BlockingReader {
+/** Waits for entries of some streams, and brings them. */
+export interface EntryReader {
+  read(
+    group: string,
+    consumer: string,
+    streams: readonly string[],
+    blockMs: number,
+    signal: AbortSignal,
+  ): Promise<ReadEntry[]>
+}
+
+/** The word that wakes a blocked read may come before the read itself has reached the server. */
+const WAKE_TRIES = 5
+const WAKE_AGAIN_MS = 10
+
+export class BlockingReader implements EntryReader {
   readonly #connection: Connection
   readonly #others: Connection
-  #clientId: { readonly of: RedisConnection; id?: unknown } | undefined
+  /** What the server calls this connection; on a cluster, what the node calls it that has the key. */
+  #clientId: ClientId | undefined
 
   /** `others` carries the word that wakes a blocked `connection`. */
   constructor(connection: Connection, others: Connection) {
@@ -46,27 +62,36 @@ export class BlockingReader {
   ): Promise<ReadEntry[]> {
     const client = this.#connection.client
     if (!client.xreadgroup) throw new TypeError('expected a client with consumer groups')
-    this.#learnId(client)
+    const learned = this.#learnId(client, streams[0] ?? '')
+    // On a cluster the driver may send the read first, and then the id would come when the read has ended.
+    if (client.isCluster) await learned
     const reply = client.xreadgroup(
       ...['GROUP', group, consumer, 'COUNT', '1', 'BLOCK', String(blockMs), 'STREAMS'],
       ...streams,
       ...streams.map(() => '>'),
     )
-    return entriesOf(await this.#guarded(client, reply, blockMs, signal))
+    try {
+      return entriesOf(await this.#guarded(client, reply, blockMs, signal))
+    } catch (error) {
+      // On a cluster the next read may go to another node, where this connection has another id.
+      if (client.isCluster) this.#clientId = undefined
+      throw error
+    }
   }
 
   /** The id by which the server can be told to wake this connection; another one after each reconnect. */
-  #learnId(client: RedisConnection): void {
-    if (client.isCluster || this.#clientId?.of === client) return
-    const clientId: { of: RedisConnection; id?: unknown } = { of: client }
+  async #learnId(client: RedisConnection, key: string): Promise<void> {
+    if (this.#clientId?.of === client) return
+    const clientId: ClientId = { of: client, key }
     this.#clientId = clientId
-    client.client('ID').then(
-      (id) => (clientId.id = id),
-      () => undefined,
-    )
-    client.once('close', () => {
+    client.once(client.isCluster ? '-node' : 'close', () => {
       if (this.#clientId === clientId) this.#clientId = undefined
     })
+    try {
+      clientId.id = await sendBeside(client, key, 'ID')
+    } catch {
+      // Without it the connection is replaced where it would have been woken.
+    }
   }
 
   async #guarded(
@@ -104,14 +129,34 @@ export class BlockingReader {
 
   /** Without an id yet (the connection is just being made, or is dead) nothing is waited for: it goes. */
   async #wake(client: RedisConnection, isOver: () => boolean): Promise<void> {
-    const id = this.#clientId?.of === client ? this.#clientId.id : undefined
-    if (typeof id === 'number' || typeof id === 'string') {
+    const clientId = this.#clientId
+    if (clientId?.of === client && (typeof clientId.id === 'number' || typeof clientId.id === 'string')) {
       try {
-        if ((await this.#others.client.client('UNBLOCK', String(id))) === 1) return
+        for (let tries = 0; tries < WAKE_TRIES && !isOver(); tries += 1) {
+          const woken = await sendBeside(this.#others.client, clientId.key, 'UNBLOCK', String(clientId.id))
+          if (woken === 1) return
+          await new Promise((resolve) => setTimeout(resolve, WAKE_AGAIN_MS))
+        }
       } catch {
         // Not permitted, or out of reach: then the connection goes, and what it still got is found in the own list.
       }
     }
     if (!isOver()) this.#connection.replace(client)
   }
+}
+
+interface ClientId {
+  readonly of: RedisConnection
+  readonly key: string
+  id?: unknown
+}
+
+/** A CLIENT command; on a cluster to the node that has the key, in the company of a command that names it. */
+async function sendBeside(client: RedisConnection, key: string, ...command: [string, ...string[]]): Promise<unknown> {
+  if (!client.isCluster) return await client.client(...command)
+  const pipeline = client.pipeline().client(...command)
+  const replies = await pipeline.xlen(key).exec()
+  const [error, reply] = replies?.[0] ?? [new Error('the connection was closed before it answered'), undefined]
+  if (error) throw error
+  return reply
 }

@@ -4,7 +4,8 @@
  * cells and the page, never with the records in them.
  */
 import type { ListPosition, ListRequest } from '../storage.ts'
-import type { RedisConnection } from './redis-client.ts'
+import { runPipeline } from './pipeline.ts'
+import type { RedisConnection, RedisPipeline } from './redis-client.ts'
 
 /** One cell being read: its members in order, as far as they were fetched. */
 class CellCursor {
@@ -34,7 +35,7 @@ class CellCursor {
     this.#end = String(end ?? (this.#newest ? '-inf' : '+inf'))
   }
 
-  fetch(pipeline: ReturnType<RedisConnection['pipeline']>, size: number): void {
+  fetch(pipeline: RedisPipeline, size: number): void {
     const rest = ['WITHSCORES', 'LIMIT', String(this.#offset), String(size)]
     if (this.#newest) pipeline.zrevrangebyscore(this.key, this.#score, this.#end, ...rest)
     else pipeline.zrangebyscore(this.key, this.#score, this.#end, ...rest)
@@ -73,14 +74,14 @@ export async function mergeCells(
   while (page.length < request.size && open.length > 0) {
     const dry = open.filter((cursor) => cursor.buffer.length === 0 && !cursor.done)
     if (dry.length > 0) {
-      const pipeline = connection.pipeline()
-      for (const cursor of dry) cursor.fetch(pipeline, size)
-      const replies = (await pipeline.exec()) ?? []
+      const replies = await runPipeline(connection, (pipeline) => {
+        for (const cursor of dry) cursor.fetch(pipeline, size)
+      })
       dry.forEach((cursor, index) => {
-        const [error, reply] = replies[index] ?? [new Error('the connection was closed before it answered'), undefined]
+        const reply = replies[index]
         // A cell of a wrong type holds no records that could be shown; the doctor names it.
-        if (error && !error.message.includes('WRONGTYPE')) throw error
-        cursor.take(error ? [] : (reply as string[]), size)
+        if (reply instanceof Error && !reply.message.includes('WRONGTYPE')) throw reply
+        cursor.take(reply instanceof Error ? [] : (reply as string[]), size)
       })
       continue
     }

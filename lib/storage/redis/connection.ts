@@ -24,8 +24,8 @@ const UNAVAILABLE: readonly (readonly [pattern: RegExp, cure: string])[] = [
   [/MISCONF/, 'the server cannot write its snapshot to disk; free some space'],
   [/NOREPLICAS/, 'too few replicas are in reach for min-replicas-to-write'],
   [
-    /CLUSTERDOWN|TRYAGAIN|ClusterAllFailedError|Failed to refresh slots|All nodes failed/,
-    'the cluster is not whole; try again in a moment',
+    /CLUSTERDOWN|TRYAGAIN|MOVED|ASK |Too many Cluster redirections|ClusterAllFailedError|Failed to refresh slots|All nodes failed|None of startup nodes|non local key/,
+    'the cluster is not whole, or moves a slot; try again in a moment (a single client cannot follow it: pass a Cluster)',
   ],
 ]
 
@@ -46,6 +46,9 @@ export function storageError(given: unknown, action: string, address: string, ou
   if (!known) return error
   return new StorageUnavailableError(action, `${redactUrl(error.message)} from ${address}`, known[1], { cause: error })
 }
+
+/** A little more than a node is given for one command. */
+const CLUSTER_TIMEOUT_MS = 950
 
 export class Connection {
   readonly #factory: ConnectionFactory
@@ -71,8 +74,10 @@ export class Connection {
   async send<Reply>(action: string, commands: (client: RedisConnection) => Promise<Reply>): Promise<Reply> {
     const client = this.client
     try {
-      return await commands(client)
+      return await (client.isCluster ? inTime(commands(client), this.#role) : commands(client))
     } catch (error) {
+      // Who has the slots of a node that is gone is known elsewhere.
+      if (error instanceof Error && error.message.includes('Connection is closed')) client.refreshSlotsCache?.()
       if (error instanceof Error && error.message.includes('Command timed out')) this.replace(client)
       throw storageError(error, action, this.#factory.address, this.#outage)
     }
@@ -106,5 +111,21 @@ export class Connection {
       this.#logger.info({ role: this.#role, address: this.#factory.address }, 'the connection to the storage is back')
     })
     return client
+  }
+}
+
+/** On a cluster a command may wait for a node that is not there, as long as that lasts; ours end in time. */
+async function inTime<Reply>(reply: Promise<Reply>, role: ConnectionRole): Promise<Reply> {
+  if (role !== 'producer' && role !== 'worker') return await reply
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error('Command timed out')), CLUSTER_TIMEOUT_MS)
+  })
+  try {
+    return await Promise.race([reply, late])
+  } finally {
+    clearTimeout(timer)
+    // Once it is late nobody listens to it any more.
+    reply.catch(() => undefined)
   }
 }

@@ -1,6 +1,7 @@
 /**
  * Every key on Redis, spelled once: for TypeScript as methods, for Lua as functions that go into the head of a script.
- * All keys of one backend share the root `{prefix:alias}:`, whose braces put them into one slot of a cluster.
+ * All keys of one backend, or of one shard of it, share the root `{prefix:alias}:`, whose braces put them into one slot of a
+ * cluster.
  * Names of queues and tasks hold no colon (see NAME_PATTERN), so no two keys can be built from different parts.
  */
 import { bandOf } from '../storage.ts'
@@ -91,9 +92,9 @@ export const KEY_KINDS = {
 
 type KindName = keyof typeof KEY_KINDS
 
-/** `{prefix:alias}:`, the start of every key of one backend. */
-export function rootOf(keyPrefix: string, alias: string): string {
-  return `{${keyPrefix}:${alias}}:`
+/** `{prefix:alias}:`, the start of every key of one backend; `{prefix:alias:shard}:` where it is spread over shards. */
+export function rootOf(keyPrefix: string, alias: string, shard?: number): string {
+  return shard === undefined ? `{${keyPrefix}:${alias}}:` : `{${keyPrefix}:${alias}:${shard}}:`
 }
 
 function fill(kind: KindName, parts: readonly string[]): string {
@@ -127,6 +128,11 @@ export class Keys {
 
   get finished(): string {
     return this.root + fill('finished', [])
+  }
+
+  /** A key that nobody ever writes: see `guard` in scripts.ts. */
+  get never(): string {
+    return `${this.root}never`
   }
 
   record(id: string): string {

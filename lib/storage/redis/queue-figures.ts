@@ -5,25 +5,27 @@
 import { BANDS, minuteCountOf } from '../storage.ts'
 import type { MinuteOfStats } from '../storage.ts'
 import type { Keys } from './keys.ts'
+import { runPipeline } from './pipeline.ts'
 import type { RedisConnection, RedisPipeline } from './redis-client.ts'
 
 const MINUTE_MS = 60_000
 
-async function run(client: RedisConnection, fill: (pipeline: RedisPipeline) => void): Promise<readonly unknown[]> {
-  const pipeline = client.pipeline()
-  fill(pipeline)
-  const replies = await pipeline.exec()
-  if (!replies) throw new Error('the connection was closed before it answered')
-  return replies.map(([error, value]) => {
-    if (!error) return value
+async function run(client: RedisConnection, fill: (pipeline: RedisPipeline) => unknown): Promise<readonly unknown[]> {
+  const replies = await runPipeline(client, fill)
+  return replies.map((reply) => {
+    if (!(reply instanceof Error)) return reply
     // A stream that is not there yet, or a key of a wrong type: nothing waits there that could be named.
-    if (/no such key|WRONGTYPE|NOGROUP/i.test(error.message)) return null
-    throw error
+    if (/no such key|WRONGTYPE|NOGROUP/i.test(reply.message)) return null
+    throw reply
   })
 }
 
-async function nowOf(client: RedisConnection): Promise<number> {
-  const [seconds = '0', micros = '0'] = (await client.time()) as string[]
+/** The time of the server; on a cluster, of the node that has the key, whose clock wrote what it is compared with. */
+export async function timeBeside(client: RedisConnection, key: string): Promise<number> {
+  const [reply] = client.isCluster
+    ? await run(client, (pipeline) => pipeline.time().zcard(key))
+    : [(await client.time()) as string[]]
+  const [seconds = '0', micros = '0'] = reply as string[]
   return Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000)
 }
 
@@ -57,7 +59,7 @@ export async function longestWaits(
     BANDS.map((band) => ({ queueName, key: keys.stream(queueName, band) })),
   )
   const [nowMs, groups, delayed] = await Promise.all([
-    nowOf(client),
+    timeBeside(client, keys.leases),
     // The mock has no groups: there every entry is undelivered.
     group === ''
       ? []
@@ -108,7 +110,7 @@ export async function readStats(
   keys: Keys,
   minutes: number,
 ): Promise<readonly MinuteOfStats[]> {
-  const running = Math.floor((await nowOf(client)) / MINUTE_MS)
+  const running = Math.floor((await timeBeside(client, keys.leases)) / MINUTE_MS)
   const first = running - minutes + 1
   const hashes = await run(client, (pipeline) => {
     for (let minute = first; minute <= running; minute++) pipeline.hgetall(keys.stats(minute))

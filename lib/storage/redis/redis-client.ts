@@ -17,6 +17,8 @@ export interface RedisPipeline {
   zcard(key: string): this
   zcount(key: string, min: string, max: string): this
   xlen(key: string): this
+  client(command: string, ...args: string[]): this
+  time(): this
   hgetall(key: string): this
   zrangebyscore(key: string, min: string, max: string, ...rest: string[]): this
   zrevrangebyscore(key: string, max: string, min: string, ...rest: string[]): this
@@ -30,6 +32,8 @@ export interface RedisPipeline {
 export interface RedisConnection {
   readonly status: string
   readonly isCluster?: boolean
+  /** Of a cluster: asks again which node has what. */
+  refreshSlotsCache?(): void
   nodes?(role: 'all'): readonly { readonly options: Readonly<Record<string, unknown>> }[]
   readonly options: Readonly<Record<string, unknown>>
   evalsha(sha: string, keys: string, ...args: string[]): Promise<unknown>
@@ -189,6 +193,11 @@ export class ConnectionFactory {
     this.address = addressOf(this.#settings)
   }
 
+  /** True when keys live on several nodes, by their slots. */
+  get clustered(): boolean {
+    return this.#client ? this.#client.isCluster === true : this.#settings.nodes !== undefined
+  }
+
   /** True when the caller's client is ioredis-mock: no consumer groups, no second connection needed. */
   get mocked(): boolean {
     return this.#client !== undefined && lacksGroups(this.#client)
@@ -219,14 +228,28 @@ export class ConnectionFactory {
   }
 }
 
-/** A cluster's own options govern discovery and redirection; those of its nodes are ours to set. */
+/**
+ * The cluster's own options. A command that failed with its connection is not sent again (a repeated take would take further
+ * entries): the caller decides, and `Connection` asks for the slots anew. No ready check: a cluster of which a part is down
+ * serves the rest, and a command waits for nothing but its own answer. Nodes are connected when a command goes to them.
+ */
 function clusterOptions(options: Readonly<DriverOptions>, overrides: DriverOptions): DriverOptions {
   const nodeOptions = options['redisOptions'] as DriverOptions | undefined
   return {
     keyPrefix: '',
     lazyConnect: false,
     enableAutoPipelining: false,
-    redisOptions: { ...nodeOptions, ...overrides },
+    enableOfflineQueue: true,
+    enableReadyCheck: false,
+    scaleReads: 'master',
+    maxRedirections: 16,
+    retryDelayOnMoved: 0,
+    retryDelayOnFailover: 0,
+    retryDelayOnClusterDown: 100,
+    retryDelayOnTryAgain: 50,
+    clusterRetryStrategy: (times: number): number => Math.min(50 * 2 ** Math.min(times, 6), 2_000),
+    shardedSubscribers: false,
+    redisOptions: { ...nodeOptions, ...overrides, lazyConnect: true },
   }
 }
 

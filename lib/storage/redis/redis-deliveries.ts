@@ -17,7 +17,7 @@ import type {
   Taken,
   TakeRequest,
 } from '../storage.ts'
-import { BlockingReader, entriesOf } from './blocking-reader.ts'
+import { entriesOf } from './blocking-reader.ts'
 import type { ReadEntry } from './blocking-reader.ts'
 import { storageError } from './connection.ts'
 import { longestWaits } from './queue-figures.ts'
@@ -31,14 +31,12 @@ const OWN_PAGE = 100
 
 export class RedisDeliveries implements DeliveryStorage {
   readonly #link: RedisLink
-  readonly #blocking: BlockingReader
   /** False takes the path of servers before 6.0, which cannot read a stream inside a script. */
   #scriptedReads: boolean
 
-  constructor(link: RedisLink, scriptedReads: boolean) {
+  constructor(link: RedisLink) {
     this.#link = link
-    this.#blocking = new BlockingReader(link.reader, link.worker)
-    this.#scriptedReads = scriptedReads
+    this.#scriptedReads = link.scriptedReads
   }
 
   async take(request: TakeRequest): Promise<Taken> {
@@ -58,7 +56,7 @@ export class RedisDeliveries implements DeliveryStorage {
     const streams = this.#link.streams(request.queueNames)
     let entries: ReadEntry[]
     try {
-      entries = await this.#blocking.read(this.#link.group, request.consumer, streams, request.blockMs, signal)
+      entries = await this.#link.blocking.read(this.#link.group, request.consumer, streams, request.blockMs, signal)
     } catch (error) {
       // Woken to stop: what the read still brought waits in this consumer's own list.
       if (signal.aborted) return { begun: [], passed: 0 }

@@ -6,8 +6,13 @@ import { StorageClientError } from '../../errors.ts'
 import { silentLogger } from '../../logger.ts'
 import type { Logger } from '../../logger.ts'
 import { BANDS } from '../storage.ts'
+import { BlockingReader } from './blocking-reader.ts'
+import type { EntryReader } from './blocking-reader.ts'
 import { Connection } from './connection.ts'
+import { FinishListener } from './finish-listener.ts'
+import { JointReader } from './joint-reader.ts'
 import { Keys, rootOf } from './keys.ts'
+import { runPipeline } from './pipeline.ts'
 import { ConnectionFactory } from './redis-client.ts'
 import type { RedisClientLike, RedisPipeline, ServerSettings } from './redis-client.ts'
 import { ScriptRunner } from './scripts.ts'
@@ -31,26 +36,47 @@ export class RedisLink {
   readonly logger: Logger
   readonly factory: ConnectionFactory
   readonly scripts: ScriptRunner
+  readonly scriptedReads: boolean
   readonly producer: Connection
   readonly worker: Connection
-  readonly reader: Connection
   readonly subscriber: Connection
+  readonly blocking: EntryReader
+  readonly finished: FinishListener
+  readonly #reader: Connection
 
-  constructor(options: RedisStorageOptions) {
+  /** `shard`: its number, and the link of another shard, whose connections it uses. */
+  constructor(
+    options: RedisStorageOptions,
+    shard?: { readonly index: number; readonly beside: RedisLink | undefined },
+  ) {
+    const beside = shard?.beside
     this.logger = options.logger ?? silentLogger
-    this.factory = new ConnectionFactory(options.server)
-    this.keys = new Keys(rootOf(options.keyPrefix, options.alias))
+    this.scriptedReads = options.scriptedReads ?? true
+    this.factory = beside?.factory ?? new ConnectionFactory(options.server)
+    this.keys = new Keys(rootOf(options.keyPrefix, options.alias, shard?.index))
     // Scripts leave out what needs a group when it has no name.
     this.group = this.factory.mocked ? '' : options.consumerGroup
-    this.scripts = new ScriptRunner(this.keys, this.group)
-    this.producer = new Connection(this.factory, 'producer', this.logger)
-    this.worker = new Connection(this.factory, 'worker', this.logger)
-    this.reader = new Connection(this.factory, 'reader', this.logger)
-    this.subscriber = new Connection(this.factory, 'subscriber', this.logger)
+    this.scripts = new ScriptRunner(this.keys, this.group, this.factory.clustered ? this.keys.never : undefined)
+    this.producer = beside?.producer ?? new Connection(this.factory, 'producer', this.logger)
+    this.worker = beside?.worker ?? new Connection(this.factory, 'worker', this.logger)
+    this.subscriber = beside?.subscriber ?? new Connection(this.factory, 'subscriber', this.logger)
+    this.finished = beside?.finished ?? new FinishListener(this.subscriber, this.factory.clustered)
+    // No command of a cluster reads streams of two slots, so there each shard waits on a connection of its own.
+    const own = !beside || this.factory.clustered
+    this.#reader = own ? new Connection(this.factory, 'reader', this.logger) : beside.#reader
+    const reader = new BlockingReader(this.#reader, this.worker)
+    this.blocking = !shard || this.factory.clustered ? reader : (beside?.blocking ?? new JointReader(reader))
+  }
+
+  /** One link for each shard, over the same connections. */
+  static shards(options: RedisStorageOptions, count: number): readonly RedisLink[] {
+    const links: RedisLink[] = []
+    for (let index = 0; index < count; index += 1) links.push(new RedisLink(options, { index, beside: links[0] }))
+    return links
   }
 
   close(): void {
-    for (const connection of [this.producer, this.worker, this.reader, this.subscriber]) connection.close()
+    for (const connection of [this.producer, this.worker, this.#reader, this.subscriber]) connection.close()
   }
 
   /** Runs a script on the producers' connection, which fails within a second. */
@@ -64,13 +90,7 @@ export class RedisLink {
   }
 
   async pipeline(action: string, fill: (pipeline: RedisPipeline) => void): Promise<readonly unknown[]> {
-    return await this.producer.send(action, async (client) => {
-      const pipeline = client.pipeline()
-      fill(pipeline)
-      const replies = await pipeline.exec()
-      if (!replies) throw new Error('the connection was closed before it answered')
-      return replies.map(([error, value]) => error ?? value)
-    })
+    return await this.producer.send(action, (client) => runPipeline(client, fill))
   }
 
   /** @throws StorageClientError the client has no consumer groups. */

@@ -14,7 +14,6 @@ import type {
 } from '../storage.ts'
 import { mergeCells } from './cell-merge.ts'
 import { storageError } from './connection.ts'
-import { FinishListener } from './finish-listener.ts'
 import { BRIEF_FIELDS, briefOf, NO_HASH, RECORD_FIELDS, recordOf } from './record-fields.ts'
 import type { RedisLink } from './redis-link.ts'
 
@@ -23,11 +22,9 @@ const BRIEF_BATCH = 250
 
 export class RedisRecords implements RecordStorage {
   readonly #link: RedisLink
-  readonly #finished: FinishListener
 
   constructor(link: RedisLink) {
     this.#link = link
-    this.#finished = new FinishListener(link.subscriber, link.keys.finished)
   }
 
   async enqueue(
@@ -154,7 +151,7 @@ export class RedisRecords implements RecordStorage {
     }
     const timer = setTimeout(() => resolve('TIMEOUT'), timeoutMs)
     // Not awaited: with the server away a subscription takes as long as the outage, and the time limit holds all the same.
-    const listening = this.#finished.listen(id, look).then((stop) => {
+    const listening = this.#link.finished.listen(this.#link.keys.finished, id, look).then((stop) => {
       look()
       return stop
     })

@@ -40,10 +40,11 @@ export class RedisStorage implements Storage {
   readonly #deliveries: RedisDeliveries
   readonly #workers: RedisWorkers
 
-  constructor(options: RedisStorageOptions) {
-    this.#link = new RedisLink(options)
+  /** With a link, it is one shard of several over the same connections. */
+  constructor(options: RedisStorageOptions | RedisLink) {
+    this.#link = options instanceof RedisLink ? options : new RedisLink(options)
     this.#records = new RedisRecords(this.#link)
-    this.#deliveries = new RedisDeliveries(this.#link, options.scriptedReads ?? true)
+    this.#deliveries = new RedisDeliveries(this.#link)
     this.#workers = new RedisWorkers(this.#link)
   }
 

@@ -1,6 +1,6 @@
 /** The worker verbs of RedisStorage: heartbeats, consumers that ended, and the counts of the last minutes. */
 import type { Heartbeat, MinuteOfStats, SeenWorker, WorkerStorage } from '../storage.ts'
-import { readStats } from './queue-figures.ts'
+import { readStats, timeBeside } from './queue-figures.ts'
 import type { RedisLink } from './redis-link.ts'
 
 export class RedisWorkers implements WorkerStorage {
@@ -15,10 +15,10 @@ export class RedisWorkers implements WorkerStorage {
   }
 
   async workers(): Promise<readonly SeenWorker[]> {
-    const [rows, now] = await this.#link.producer.send('list its workers', (client) =>
-      Promise.all([client.zrange(this.#link.keys.workers, '0', '-1', 'WITHSCORES'), client.time()]),
+    const { workers } = this.#link.keys
+    const [rows, nowMs] = await this.#link.producer.send('list its workers', (client) =>
+      Promise.all([client.zrange(workers, '0', '-1', 'WITHSCORES'), timeBeside(client, workers)]),
     )
-    const nowMs = Number((now as string[])[0]) * 1000 + Number((now as string[])[1]) / 1000
     const consumers = rows.filter((_, index) => index % 2 === 0)
     const hashes = await this.#link.pipeline('read its workers', (pipeline) => {
       for (const consumer of consumers) pipeline.hgetall(this.#link.keys.worker(consumer))

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync, readdirSync } from 'node:fs'
 import { LUA_KEYS } from './keys.ts'
+import { isRedirect } from './pipeline.ts'
 import type { RedisConnection } from './redis-client.ts'
 
 export const SCRIPT_NAMES = [
@@ -86,21 +87,26 @@ function isNoScript(error: unknown): boolean {
 
 /** Runs scripts of one backend on whatever connection it is handed. */
 export class ScriptRunner {
-  readonly #leases: string
+  readonly #keyCount: string
   readonly #head: readonly string[]
 
-  constructor(keys: { readonly root: string; readonly leases: string }, group: string) {
-    this.#leases = keys.leases
-    this.#head = [keys.root, group]
+  /**
+   * @param guard on a cluster: a key of the same slot that is never there. While the slot moves, its keys are on two nodes, and a
+   *   script would find half of them; a call that names a key which is missing is refused as a whole (TRYAGAIN) until the slot
+   *   has moved, and the driver, or the caller, comes again.
+   */
+  constructor(keys: { readonly root: string; readonly leases: string }, group: string, guard?: string) {
+    this.#keyCount = guard === undefined ? '1' : '2'
+    this.#head = [keys.leases, ...(guard === undefined ? [] : [guard]), keys.root, group]
   }
 
   async run(connection: RedisConnection, call: ScriptCall): Promise<unknown> {
     const script = this.#script(call.name)
     try {
-      return await connection.evalsha(script.sha, '1', this.#leases, ...this.#head, ...call.args)
+      return await connection.evalsha(script.sha, this.#keyCount, ...this.#head, ...call.args)
     } catch (error) {
       if (!isNoScript(error)) throw error
-      return await connection.eval(script.text, '1', this.#leases, ...this.#head, ...call.args)
+      return await connection.eval(script.text, this.#keyCount, ...this.#head, ...call.args)
     }
   }
 
@@ -111,14 +117,14 @@ export class ScriptRunner {
   ): Promise<PromiseSettledResult<unknown>[]> {
     const pipeline = connection.pipeline()
     for (const call of calls) {
-      pipeline.evalsha(this.#script(call.name).sha, '1', this.#leases, ...this.#head, ...call.args)
+      pipeline.evalsha(this.#script(call.name).sha, this.#keyCount, ...this.#head, ...call.args)
     }
     const replies = (await pipeline.exec()) ?? []
     return await Promise.all(
       calls.map(async (call, index): Promise<PromiseSettledResult<unknown>> => {
         const [error, value] = replies[index] ?? [new Error('the connection was closed before it answered'), undefined]
         if (!error) return { status: 'fulfilled', value }
-        if (!isNoScript(error)) return { status: 'rejected', reason: error }
+        if (!isNoScript(error) && !isRedirect(error)) return { status: 'rejected', reason: error }
         const [again] = await Promise.allSettled([this.run(connection, call)])
         return again
       }),

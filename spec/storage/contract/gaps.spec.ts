@@ -11,14 +11,16 @@ describe('the gaps of the contract', () => {
   for (const { name, gaps } of STORAGES) {
     it(`each name a case that is there, and give a reason: ${name}`, () => {
       for (const [gap, reason] of Object.entries(gaps)) {
-        expect(contract).to.include(`it('${gap}'`)
+        // Some stand for one case in each order.
+        const title = gap.replace(/(newest|oldest) first$/, '${order} first')
+        expect(contract.includes(`it('${title}'`) || contract.includes(`it(\`${title}\``), gap).to.equal(true)
         expect(reason).to.not.equal('')
       }
     })
   }
 
-  it('are none on a real server', () => {
+  it('are none on a real server without shards', () => {
     const withGaps = STORAGES.filter(({ gaps }) => Object.keys(gaps).length > 0).map(({ name }) => name)
-    expect(withGaps).to.deep.equal(['memory'])
+    expect(withGaps.filter((name) => !name.includes('shards'))).to.deep.equal(['memory'])
   })
 })
