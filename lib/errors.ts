@@ -247,6 +247,19 @@ export class StorageFullError extends StorageUnavailableError {
   }
 }
 
+/** What a storage that answers lacks. */
+export type StorageFault = 'role' | 'version' | 'access'
+
+/** The storage answers, but cannot serve: it is a replica or a sentinel, too old, or does not permit what tasks need. */
+export class StorageUnfitError extends StorageUnavailableError {
+  readonly fault: StorageFault
+
+  constructor(fault: StorageFault, shape: string, got: string, cure: string) {
+    super(shape, got, cure, { code: 'ERR_TASKS_STORAGE_UNFIT' })
+    this.fault = fault
+  }
+}
+
 /** No Redis client is installed, or the one given lacks what is needed. */
 export class StorageClientError extends TaskError {
   constructor(shape: string, got: string, cure: string, options?: ErrorOptions) {

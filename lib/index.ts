@@ -41,6 +41,7 @@ export {
   StorageClientError,
   StorageFullError,
   StorageUnavailableError,
+  StorageUnfitError,
   TaskAbandonedError,
   TaskArgumentError,
   TaskError,

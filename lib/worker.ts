@@ -74,6 +74,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
    * Begins to take tasks. Calling it again changes nothing; a worker that was stopped stays so.
    *
    * @throws StorageUnavailableError the storage cannot be reached, or cannot be written to. It may be tried again.
+   * @throws StorageUnfitError (one of those) it is a replica, too old, or does not permit what tasks need.
    */
   async start(): Promise<void> {
     if (this.#state.phase === 'new') {
@@ -114,7 +115,8 @@ export class Worker extends EventEmitter<WorkerEvents> {
   async #start(): Promise<void> {
     const state = this.#state
     try {
-      await this.#upkeep.refreshQueues()
+      await this.backend.storage.connect()
+      if (state.phase === 'running') await this.#upkeep.refreshQueues()
       if (state.phase === 'running') await this.#upkeep.heartbeat()
       if (state.phase === 'running') await this.#parts.leases.start()
     } catch (error) {

@@ -24,6 +24,7 @@ const EXIT_CODES: Readonly<Record<string, number>> = {
   ERR_TASKS_TS_LOADER: EXIT.usage,
   ERR_TASKS_STORAGE_CLIENT: EXIT.usage,
   ERR_TASKS_STORAGE_UNAVAILABLE: EXIT.unreachable,
+  ERR_TASKS_STORAGE_UNFIT: EXIT.unreachable,
 }
 
 const MAX_DETAILS = 30

@@ -14,14 +14,19 @@ import { WorkingThread } from './working-thread.ts'
 
 type Post = (message: ThreadMessage) => void
 
-/** What the main thread may see, at the levels it asked for. Outages are told once, by the storage watch, not once a retry. */
+/**
+ * What the main thread may see, at the levels it asked for. Outages are told once, by the storage watch, not once a retry;
+ * warnings about the server once, with "ready", not once a thread.
+ */
 function threadLogger(post: Post, lowest: LogLevel | 'silent'): Logger {
   const from = lowest === 'silent' ? LOG_LEVELS.length : LOG_LEVELS.indexOf(lowest)
   const logAt =
     (level: LogLevel) =>
     (facts: object, message: string): void => {
-      const isOutage = 'role' in facts || ('code' in facts && facts.code === 'ERR_TASKS_STORAGE_UNAVAILABLE')
-      const shown = isOutage ? 'debug' : level
+      const code = 'code' in facts ? String(facts.code) : ''
+      const isToldElsewhere =
+        'role' in facts || /^ERR_TASKS_STORAGE_(?:UNAVAILABLE|UNFIT)$|^WARN_TASKS_SERVER_/.test(code)
+      const shown = isToldElsewhere ? 'debug' : level
       if (LOG_LEVELS.indexOf(shown) < from) return
       post({ type: 'log', level: shown, facts: cleanFacts(facts), message: cleanText(message) })
     }

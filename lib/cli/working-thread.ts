@@ -18,8 +18,6 @@ import type { DoneMessage, MainMessage, SettledItem, ThreadMessage, Warning, Wor
 
 /** How often a storage that is away is asked whether it is back. */
 const STORAGE_PROBE_MS = 1_000
-/** Streams and consumer groups came with it. */
-const OLDEST_SERVER = 5
 
 export class WorkingThread {
   readonly #backend: TaskBackend
@@ -195,7 +193,7 @@ function keyPrefixOf(backend: TaskBackend, { keyPrefixes }: Loaded): string | un
   return typeof own === 'string' ? own : keyPrefixes.get(backend.alias)
 }
 
-function warningsOf({ kind, version }: ServerFacts, { overridden }: Loaded): Warning[] {
+function warningsOf({ kind, warnings: ofServer }: ServerFacts, { overridden }: Loaded): Warning[] {
   const warnings: Warning[] = []
   if (taskRegistry.names().length === 0) {
     const message = 'no task is loaded: whatever is taken is handed back; name the modules that define your tasks'
@@ -205,12 +203,7 @@ function warningsOf({ kind, version }: ServerFacts, { overridden }: Loaded): War
     const message = 'the memory backend keeps its tasks in this thread alone: no other process can enqueue into it'
     warnings.push({ code: 'WARN_TASKS_MEMORY_BACKEND', message })
   }
-  if (kind === 'redis' && Number.parseInt(version, 10) < OLDEST_SERVER) {
-    warnings.push({
-      code: 'WARN_TASKS_OLD_SERVER',
-      message: `Redis ${version} has no streams; 5.0 is the oldest that will do`,
-    })
-  }
+  warnings.push(...ofServer)
   for (const alias of overridden) {
     const message = `REDIS_URL of the environment names the server of backend "${alias}", in place of the config file`
     warnings.push({ code: 'WARN_TASKS_REDIS_URL', message })

@@ -2,6 +2,7 @@
  * The overview: counts, ages, rates and heartbeats of one backend, and what is wrong in plain words.
  * Everything is read from the index, the heads of streams, the counts by minute and the heartbeats: no records.
  */
+import { StorageUnfitError } from '../errors.ts'
 import type { MinuteOfStats } from '../storage/storage.ts'
 import { TASK_STATUSES } from '../task-status.ts'
 import type { Cell } from '../storage/storage.ts'
@@ -21,6 +22,7 @@ const CHARTED_QUEUES = 12
 const LISTED_QUEUES = 200
 
 export interface Warning {
+  readonly title: string
   readonly text: string
   readonly href: string | null
   readonly cure: string
@@ -92,6 +94,30 @@ async function readSums({ backend }: AdminContext, catalog: { tasks: readonly Om
   return { byStatus, byQueue, ready }
 }
 
+const NOBODY = 'Nobody runs these.'
+
+/** What the start-up checks say of the server, each with its cure in brackets; also that it cannot serve at all. */
+async function serverWarnings({ backend }: AdminContext): Promise<readonly Warning[]> {
+  const warning = (message: string): Warning => {
+    const [, text = message, cure = ''] = /^(.*) \(([^()]*)\)$/.exec(message) ?? []
+    return { title: 'The server may lose tasks.', text: sentence(text), href: null, cure: sentence(cure) }
+  }
+  try {
+    return (await backend.storage.connect()).warnings.map(({ message }) => warning(message))
+  } catch (error) {
+    if (!(error instanceof StorageUnfitError)) throw error
+    // Its message names an address, which no page shows.
+    const faults = {
+      role: 'It is a replica or a sentinel, and takes no writes.',
+      version: 'It is too old.',
+      access: 'Its user is not permitted to do what tasks need.',
+    }
+    return [{ title: 'The server cannot serve.', text: faults[error.fault], href: null, cure: 'The log has more.' }]
+  }
+}
+
+const sentence = (text: string): string => (text === '' ? '' : `${text.charAt(0).toUpperCase()}${text.slice(1)}.`)
+
 function warningsOf(
   context: AdminContext,
   { ready, byStatus }: Sums,
@@ -105,12 +131,14 @@ function warningsOf(
     if (byStatus.READY === 0) return []
     return [
       {
+        title: NOBODY,
         text: `${counted(byStatus.READY, 'record waits', 'records wait')}, and no worker was heard of in the last minute.`,
         href: null,
         cure: 'Start one: npx run-redis-tasks --continuous ./tasks.js',
       },
     ]
   }
+  const title = NOBODY
   const missing = ready.flatMap(({ queueName, name, count: waiting }): Warning[] => {
     const here = live.filter((worker) => serves(worker, queueName))
     if (here.some((worker) => knows(worker, name))) return []
@@ -118,6 +146,7 @@ function warningsOf(
     return here.length === 0
       ? [
           {
+            title,
             text: `${text} no live worker serves this queue.`,
             href: link(queueName, name),
             cure: `Start one with --queue ${queueName}, or without --queue for all.`,
@@ -125,6 +154,7 @@ function warningsOf(
         ]
       : [
           {
+            title,
             text: `${text} no live worker knows this task.`,
             href: link(queueName, name),
             cure: 'Start a worker with the module that defines it.',
@@ -179,7 +209,12 @@ const RATE_MINUTES = 5
 export async function overviewModel(context: AdminContext): Promise<OverviewModel> {
   const { backend, base, view } = context
   const { storage } = backend
-  const [catalog, seen, stats] = await Promise.all([storage.catalog(), storage.workers(), storage.stats(MINUTES)])
+  const [catalog, seen, stats, ofServer] = await Promise.all([
+    storage.catalog(),
+    storage.workers(),
+    storage.stats(MINUTES),
+    serverWarnings(context),
+  ])
   const queueNames = [...catalog.queueNames].sort().slice(0, LISTED_QUEUES)
   const [sums, depths, waits] = await Promise.all([
     readSums(context, catalog),
@@ -253,7 +288,7 @@ export async function overviewModel(context: AdminContext): Promise<OverviewMode
       href: link({ status: [status] }),
     })),
     total: TASK_STATUSES.reduce((sum, status) => sum + sums.byStatus[status], 0),
-    warnings: warningsOf(context, sums, workers),
+    warnings: [...ofServer, ...warningsOf(context, sums, workers)],
     queues: rows,
     queuesLeftOut: catalog.queueNames.length - queueNames.length,
     workers: {

@@ -125,7 +125,8 @@ export const API_HANDLERS: Readonly<Record<OperationId, Handler>> = {
   async health({ res, backend }) {
     const [facts, workers] = await Promise.all([backend.storage.connect(), backend.storage.workers()])
     const alive = workers.filter(({ ageMs }) => ageMs < WORKER_SEEN_MS).length
-    res.json({ status: 'ok', redis: { kind: facts.kind, version: facts.version }, workers: alive })
+    const redis = { kind: facts.kind, version: facts.version }
+    res.json({ status: 'ok', redis, workers: alive, warnings: facts.warnings })
   },
 
   openapi({ req, res }) {

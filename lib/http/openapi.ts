@@ -45,8 +45,13 @@ const SCHEMAS: Readonly<Record<string, Schema>> = {
   ExecuteAnswer: object({ executed: { type: 'boolean' }, task: settled }),
   PurgeAnswer: object({ deleted: integer, matched: integer }, ['matched']),
   HealthAnswer: object(
-    { status: { enum: ['ok', 'unavailable'] }, redis: object({ kind: text, version: text }), workers: integer },
-    ['redis', 'workers'],
+    {
+      status: { enum: ['ok', 'unavailable'] },
+      redis: object({ kind: text, version: text }),
+      workers: integer,
+      warnings: { type: 'array', items: object({ code: text, message: text }) },
+    },
+    ['redis', 'workers', 'warnings'],
   ),
   OpenApiDocument: { type: 'object' },
   Problem: object(

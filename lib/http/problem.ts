@@ -23,6 +23,8 @@ const RETRY_AFTER_SECONDS = 5
 const UNAVAILABLE =
   'The storage cannot be reached or does not answer; nothing is known to be lost. Try again in a moment.'
 
+const UNFIT = 'The storage answers, but is a replica, too old, or does not permit what tasks need. The log has more.'
+
 /** Title and status of every code that can reach a caller; `detail` replaces the message where that may say too much. */
 const PROBLEMS: Readonly<Record<string, readonly [status: number, title: string, detail?: string]>> = {
   ERR_TASKS_OPTION: [400, 'A field is not what it may be'],
@@ -41,6 +43,7 @@ const PROBLEMS: Readonly<Record<string, readonly [status: number, title: string,
   ERR_TASKS_QUERY_LIMIT: [422, 'The filter is too wide'],
   ERR_TASKS_RECORD_DAMAGED: [500, 'The stored record is damaged', 'The record cannot be read. Its log line says why.'],
   ERR_TASKS_STORAGE_UNAVAILABLE: [503, 'The storage is not available', UNAVAILABLE],
+  ERR_TASKS_STORAGE_UNFIT: [503, 'The storage cannot serve', UNFIT],
   ERR_TASKS_STORAGE_FULL: [503, 'The storage is full', 'The storage has no memory left; nothing was stored.'],
 }
 

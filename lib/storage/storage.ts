@@ -290,11 +290,19 @@ export function minuteCountOf(field: string, text: string): MinuteCount | undefi
   return { queueName, kind, bucket, count }
 }
 
+/** Something about a server that may cost tasks, and its cure in brackets. Holds neither address nor password. */
+export interface ServerWarning {
+  /** Stable, for a filter. */
+  readonly code: string
+  readonly message: string
+}
+
 /** What answers, in words for a banner. Never holds a password. */
 export interface ServerFacts {
   readonly kind: 'redis' | 'valkey' | 'memory' | 'mock'
   readonly version: string
   readonly address: string
+  readonly warnings: readonly ServerWarning[]
 }
 
 export interface RecordStorage {
@@ -380,7 +388,11 @@ export interface WorkerStorage {
 }
 
 export interface Storage extends RecordStorage, DeliveryStorage, WorkerStorage {
-  /** Reaches the storage once and says what it is. */
+  /**
+   * Reaches the storage once and says what it is, and what about it may cost tasks.
+   *
+   * @throws StorageUnfitError it answers, but cannot serve: a replica, too old, or not permitting what is needed.
+   */
   connect(): Promise<ServerFacts>
   /** Ends every connection this storage opened. May be called twice. */
   close(): Promise<void>

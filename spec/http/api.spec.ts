@@ -217,6 +217,7 @@ for (const { name, start } of HOSTS) {
     it('answers health and its own description', async () => {
       const health = await get('/health/')
       expect([health.status, health.body['status'], health.body['workers']]).to.deep.equal([200, 'ok', 0])
+      expect(health.body['warnings']).to.deep.equal([])
       const document = (await get('/openapi.json')).body
       expect(document['openapi']).to.equal('3.1.0')
       expect(document['servers']).to.deep.equal([{ url: '/deep/acme/tasks' }])

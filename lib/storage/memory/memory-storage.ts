@@ -52,7 +52,12 @@ export class MemoryStorage implements Storage {
   }
 
   connect(): Promise<ServerFacts> {
-    return this.#step('answer', () => ({ kind: 'memory', version: process.version, address: 'this process' }))
+    return this.#step('answer', () => ({
+      kind: 'memory',
+      version: process.version,
+      address: 'this process',
+      warnings: [],
+    }))
   }
 
   close(): Promise<void> {

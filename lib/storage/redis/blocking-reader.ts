@@ -4,6 +4,7 @@
  * server did not answer in time: a socket can be dead without a sign, and a driver's own retries never end.
  */
 import { StorageUnavailableError } from '../../errors.ts'
+import { isDemoted } from './connection.ts'
 import type { Connection } from './connection.ts'
 import type { RedisConnection } from './redis-client.ts'
 
@@ -75,6 +76,7 @@ export class BlockingReader implements EntryReader {
     } catch (error) {
       // On a cluster the next read may go to another node, where this connection has another id.
       if (client.isCluster) this.#clientId = undefined
+      if (isDemoted(error)) this.#connection.replace(client)
       throw error
     }
   }

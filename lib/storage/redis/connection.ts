@@ -2,7 +2,7 @@
  * One connection of one role, opened at its first use and made anew when it stopped answering.
  * Turns a driver's errors into ours; what it does not know it passes on unchanged.
  */
-import { StorageFullError, StorageUnavailableError } from '../../errors.ts'
+import { StorageFullError, StorageUnavailableError, TaskError } from '../../errors.ts'
 import { redactUrl } from '../../logger.ts'
 import type { Logger } from '../../logger.ts'
 import type { ConnectionFactory, ConnectionRole, RedisConnection } from './redis-client.ts'
@@ -19,7 +19,8 @@ const UNAVAILABLE: readonly (readonly [pattern: RegExp, cure: string])[] = [
     'the connection ended; the outcome of the call is unknown',
   ],
   [/NOAUTH|WRONGPASS|NOPERM|invalid password|without any password/, "check the user's name, password and ACL"],
-  [/READONLY|UNBLOCKED/, 'this server is a replica; give the address of the master'],
+  [/READONLY|UNBLOCKED/, 'this server is a replica; the connection is made anew, or give the address of the master'],
+  [/sentinel/i, 'no sentinel knows a master that answers; try again in a moment'],
   [/LOADING|MASTERDOWN|BUSY /, 'the server is starting or busy; try again in a moment'],
   [/MISCONF/, 'the server cannot write its snapshot to disk; free some space'],
   [/NOREPLICAS/, 'too few replicas are in reach for min-replicas-to-write'],
@@ -38,17 +39,27 @@ const GAVE_UP = /max retries per request|Command timed out|Connection is closed/
  * @param outage why the connection is down, when it is: it says more than that the driver gave up.
  */
 export function storageError(given: unknown, action: string, address: string, outage?: Error): unknown {
-  const error = outage && given instanceof Error && GAVE_UP.test(given.message) ? outage : given
-  if (!(error instanceof Error)) return error
-  const text = `${error.name}: ${error.message}`
-  if (/\bOOM\b/.test(error.message)) return new StorageFullError(action, { cause: error })
-  const known = UNAVAILABLE.find(([pattern]) => pattern.test(text))
-  if (!known) return error
+  if (!(given instanceof Error) || given instanceof TaskError) return given
+  if (/\bOOM\b/.test(given.message)) return new StorageFullError(action, { cause: given })
+  const error = outage && GAVE_UP.test(given.message) ? outage : given
+  // An outage of a kind that nobody foresaw (TLS, say) is an outage all the same.
+  const known = meaningOf(error) ?? meaningOf(given)
+  if (!known) return given
   return new StorageUnavailableError(action, `${redactUrl(error.message)} from ${address}`, known[1], { cause: error })
 }
 
 /** A little more than a node is given for one command. */
 const CLUSTER_TIMEOUT_MS = 950
+
+function meaningOf(error: Error): (typeof UNAVAILABLE)[number] | undefined {
+  const text = `${error.name}: ${error.message}`
+  return UNAVAILABLE.find(([pattern]) => pattern.test(text))
+}
+
+/** The server became a replica: whoever is the master now is found by connecting anew, through sentinels or a name. */
+export function isDemoted(error: unknown): boolean {
+  return error instanceof Error && /READONLY|UNBLOCKED/.test(error.message)
+}
 
 export class Connection {
   readonly #factory: ConnectionFactory
@@ -70,7 +81,10 @@ export class Connection {
     return (this.#client ??= this.#open())
   }
 
-  /** Sends through this connection. A command that timed out ends the connection: the socket may be dead without a sign. */
+  /**
+   * Sends through this connection. A command that timed out ends the connection: the socket may be dead without a sign. So
+   * does one that a replica refused.
+   */
   async send<Reply>(action: string, commands: (client: RedisConnection) => Promise<Reply>): Promise<Reply> {
     const client = this.client
     try {
@@ -78,7 +92,8 @@ export class Connection {
     } catch (error) {
       // Who has the slots of a node that is gone is known elsewhere.
       if (error instanceof Error && error.message.includes('Connection is closed')) client.refreshSlotsCache?.()
-      if (error instanceof Error && error.message.includes('Command timed out')) this.replace(client)
+      if (isDemoted(error) || (error instanceof Error && error.message.includes('Command timed out')))
+        this.replace(client)
       throw storageError(error, action, this.#factory.address, this.#outage)
     }
   }

@@ -43,6 +43,7 @@ export interface RedisConnection {
   zrange(key: string, start: string, stop: string, ...rest: string[]): Promise<string[]>
   info(section?: string): Promise<string>
   time(): Promise<unknown>
+  config(command: string, ...args: string[]): Promise<unknown>
   client(command: string, ...args: string[]): Promise<unknown>
   xreadgroup?(...args: string[]): Promise<unknown>
   sendCommand?(...args: never[]): unknown
@@ -96,6 +97,7 @@ const ALWAYS: DriverOptions = {
   lazyConnect: false,
   enableOfflineQueue: true,
   enableReadyCheck: true,
+  reconnectOnError: null,
   connectTimeout: 10_000,
   retryStrategy: (times: number): number => Math.min(50 * 2 ** Math.min(times, 6), 2_000),
 }
@@ -269,6 +271,11 @@ function addressOf({ options, nodes }: ServerSettings): string {
     typeof value === 'string' || typeof value === 'number' ? String(value) : otherwise
   const at = (where: Readonly<DriverOptions>): string =>
     `${text(where['host'], 'localhost')}:${text(where['port'], '6379')}`
+  const sentinels = options['sentinels'] as readonly DriverOptions[] | null | undefined
+  if (sentinels) {
+    const names = sentinels.map(({ host, port }) => `${text(host, 'localhost')}:${text(port, '26379')}`)
+    return `${text(options['name'], 'a master')} by sentinels ${names.join(',')}/${text(options['db'], '0')}`
+  }
   if (nodes) return nodes.map((node) => at(node as DriverOptions)).join(',') || 'a cluster'
   if (typeof options['path'] === 'string') return options['path']
   return `${at(options)}/${text(options['db'], '0')}`

@@ -21,13 +21,14 @@ import type {
   Storage,
   TakeRequest,
 } from '../storage.ts'
+import { probeAccess } from './access-probe.ts'
 import type { ServerSettings } from './redis-client.ts'
 import { RedisDeliveries } from './redis-deliveries.ts'
 import { RedisLink } from './redis-link.ts'
 import type { RedisStorageOptions } from './redis-link.ts'
 import { RedisRecords } from './redis-records.ts'
 import { RedisWorkers } from './redis-workers.ts'
-import { parseServerFacts } from './server-probe.ts'
+import { probeServer } from './server-probe.ts'
 
 export type { RedisStorageOptions } from './redis-link.ts'
 
@@ -39,6 +40,10 @@ export class RedisStorage implements Storage {
   readonly #records: RedisRecords
   readonly #deliveries: RedisDeliveries
   readonly #workers: RedisWorkers
+  /** The user may do what the scripts do: asked until it was true once. */
+  #permitted = false
+  /** Codes of what was said to the log. */
+  readonly #warned = new Set<string>()
 
   /** With a link, it is one shard of several over the same connections. */
   constructor(options: RedisStorageOptions | RedisLink) {
@@ -54,17 +59,21 @@ export class RedisStorage implements Storage {
   }
 
   async connect(): Promise<ServerFacts> {
-    const address = this.#link.factory.address
-    if (this.#link.factory.mocked) return { kind: 'mock', version: '', address }
-    const info = await this.#link.producer.send('answer', (client) =>
-      // Managed servers may refuse INFO; being reached is what counts here.
-      client.info('server').catch(async (error: unknown) => {
-        if (!(error instanceof Error) || !/NOPERM|unknown command/i.test(error.message)) throw error
-        await client.time()
-        return ''
-      }),
-    )
-    return parseServerFacts(info, address)
+    const { factory, producer, keys, logger } = this.#link
+    const { address } = factory
+    if (factory.mocked) return { kind: 'mock', version: '', address, warnings: [] }
+    const facts = await producer.send('answer', async (client) => {
+      const answer = await probeServer(client, address)
+      if (!this.#permitted) await probeAccess(client, keys)
+      this.#permitted = true
+      return answer
+    })
+    for (const { code, message } of facts.warnings) {
+      // Once a storage, however often somebody asks after its health.
+      if (!this.#warned.has(code)) logger.warn({ code }, message)
+      this.#warned.add(code)
+    }
+    return facts
   }
 
   close(): Promise<void> {

@@ -1,0 +1,108 @@
+/**
+ * Whether the user that we are may do what the scripts do: each command is tried once, in one script, so that it changes nothing.
+ * A script does not roll back: a command that is refused half-way would leave half a move behind. So it is asked before.
+ */
+import { StorageUnfitError } from '../../errors.ts'
+import type { Keys } from './keys.ts'
+import type { RedisConnection } from './redis-client.ts'
+
+/** `*` stands for a key that never is, `#` for the channel. With these arguments none of them changes anything. */
+const HARMLESS: readonly string[] = [
+  'TIME',
+  'EXISTS *',
+  'HGET * f',
+  'HMGET * f',
+  'HSTRLEN * f',
+  'HDEL * f',
+  'HSET * f v f',
+  'HINCRBY * f x',
+  'EXPIRE * 1',
+  'SMEMBERS *',
+  'ZADD * XX 0 m',
+  'ZRANGE * 0 0',
+  'ZRANGEBYSCORE * 0 0',
+  'ZSCORE * m',
+  'ZREM * m',
+  'XADD * x f v',
+  'XRANGE * - + COUNT 1',
+  'XPENDING * g',
+  'XCLAIM * g c 0 0-1',
+  'XACK * g 0-1',
+  'XDEL * 0-1',
+  'XGROUP CREATE * g 0',
+  'XGROUP DELCONSUMER * g c',
+  'PUBLISH # ',
+  'DEL *',
+]
+
+/** Has no form that does nothing, so it is undone; only when all others may be done. */
+const UNDONE: readonly string[] = ['SADD * m', 'DEL *']
+
+/**
+ * ARGV: how many calls come first, then for each its length and its words. Answers the place (from 1) and the error of each
+ * that is refused. Beyond those that come first nothing is called once one was refused.
+ */
+const SCRIPT = `
+local refused, at, call = {}, 2, 0
+while at <= #ARGV do
+  if call >= tonumber(ARGV[1]) and #refused > 0 then break end
+  call = call + 1
+  local count = tonumber(ARGV[at])
+  local reply = redis.pcall(unpack(ARGV, at + 1, at + count))
+  local text = type(reply) == 'table' and type(reply.err) == 'string' and reply.err or ''
+  if string.find(text, 'NOPERM', 1, true) or string.find(text, 'ACL failure', 1, true)
+    or string.find(text, 'user executing the script can', 1, true) then
+    refused[#refused + 1] = tostring(call)
+    refused[#refused + 1] = text
+  end
+  at = at + count + 1
+end
+return refused`
+
+/**
+ * Tries every command of the scripts on keys of this backend.
+ *
+ * @throws StorageUnfitError the user's ACL refuses some; names them.
+ */
+export async function probeAccess(client: RedisConnection, keys: Keys): Promise<void> {
+  // No record has an empty id.
+  const nowhere = keys.record('')
+  const words = (call: string): string[] =>
+    call.split(' ').map((word) => (word === '*' ? nowhere : word === '#' ? keys.finished : word))
+  const calls = [...HARMLESS, ...UNDONE]
+  const args = calls.flatMap((call) => [String(words(call).length), ...words(call)])
+  let reply: string[]
+  try {
+    reply = (await client.eval(SCRIPT, '1', keys.leases, String(HARMLESS.length), ...args)) as string[]
+  } catch (error) {
+    if (!(error instanceof Error) || !error.message.includes('NOPERM')) throw error
+    reply = ['0', error.message]
+  }
+  const commands = new Set<string>()
+  let [keysRefused, channelRefused] = [false, false]
+  for (let index = 0; index < reply.length; index += 2) {
+    const [place, text = ''] = [Number(reply[index]), reply[index + 1]]
+    if (/\bkeys?\b/.test(text)) keysRefused = true
+    else if (/channel/.test(text)) channelRefused = true
+    else commands.add(commandOf(calls[place - 1]))
+  }
+  const missing = [
+    ...[...commands].map((name) => `+${name}`),
+    ...(keysRefused ? [`~${keys.root}*`] : []),
+    ...(channelRefused ? [`&${keys.root}*`] : []),
+  ]
+  if (missing.length === 0) return
+  const rules = missing.join(' ')
+  throw new StorageUnfitError(
+    'access',
+    'permit what tasks need',
+    `a user without ${rules}`,
+    `ACL SETUSER <user> ${rules}; docs/redis-keys.md has a whole line`,
+  )
+}
+
+/** As a rule of an ACL names it. EVAL itself is what a call of no place stands for. */
+function commandOf(call = 'EVAL'): string {
+  const [name = '', sub = ''] = call.toLowerCase().split(' ')
+  return name === 'xgroup' ? `${name}|${sub}` : name
+}
