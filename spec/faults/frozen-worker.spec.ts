@@ -2,6 +2,7 @@
 import { expect } from 'chai'
 import { eventually } from '../support/eventually.ts'
 import { FaultRun, lists, sized } from './support/fault-run.ts'
+import type { ChildOrders } from './support/fault-run.ts'
 import { together } from './support/together.ts'
 
 const LEASE_MS = 1_000
@@ -13,6 +14,8 @@ describe('Faults: frozen workers', function () {
     'refuses what a frozen worker settles after its leases were taken over, and overwrites nothing (F5)': frozen,
     'keeps the lease of a task that holds the event loop for three leases, while another worker looks for it (F6)':
       blocked,
+    'keeps that lease in a web process that runs due tasks itself (F6)': () => blocked({ kind: 'processTasks' }),
+    'keeps that lease in a worker thread (F6)': () => blocked({ inThread: true }),
     'lets the lease of such a task run out at its own limit of time, and refuses its late end (F6)': blockedWithLimit,
   })
 })
@@ -47,15 +50,18 @@ async function frozen(): Promise<void> {
   expect(Math.max(...aborted)).to.be.at.most((0.3 * LEASE_MS + 500) * run.calibration)
 }
 
-async function blocked(): Promise<void> {
-  await using run = await FaultRun.start({ claimTimeoutSeconds: 1, claimIntervalSeconds: 0.3 })
-  const workers = await Promise.all([run.spawn(), run.spawn()])
-  await run.enqueue({ name: 'block' }, [[3 * LEASE_MS]])
-  await eventually(() => workers.some(({ hasBegun }) => hasBegun), { timeoutMs: 20_000 })
+async function blocked(orders: Pick<ChildOrders, 'kind' | 'inThread'> = {}): Promise<void> {
+  await using run = await FaultRun.start({ claimTimeoutSeconds: 2, claimIntervalSeconds: 0.3 })
+  const [blocking, second] = await Promise.all([run.spawn(orders), run.spawn()])
+  // It takes nothing until the other one has the task
+  await second.signal('SIGSTOP')
+  await run.enqueue({ name: 'block' }, [[3 * run.options.claimTimeoutSeconds * 1_000]])
+  await eventually(() => blocking.hasBegun, { timeoutMs: 20_000 })
+  await second.signal('SIGCONT')
   await run.enqueue({}, lists(20, 5))
   await run.drained()
   const verdict = await run.verdict()
-  verdict.assert('F6', { duplicates: 0 })
+  verdict.assert('F6', { duplicates: 0 }, { faultsInjected: 1, faultsThatBit: 1, ...orders })
   expect(verdict.begun.filter(({ name }) => name === 'block')).to.have.lengthOf(1)
   expect(verdict.stale).to.equal(0)
 }
@@ -63,10 +69,11 @@ async function blocked(): Promise<void> {
 async function blockedWithLimit(): Promise<void> {
   await using run = await FaultRun.start({ claimTimeoutSeconds: 1, claimIntervalSeconds: 0.3 })
   const taskOptions = { block: { timeoutMs: LEASE_MS } }
-  const blocked = await run.spawn({ taskOptions })
+  const [blocked, second] = await Promise.all([run.spawn({ taskOptions }), run.spawn({ taskOptions })])
+  await second.signal('SIGSTOP')
   const [id = ''] = await run.enqueue({ name: 'block' }, [[6 * LEASE_MS]])
   await eventually(() => blocked.hasBegun, { timeoutMs: 20_000 })
-  const second = await run.spawn({ taskOptions })
+  await second.signal('SIGCONT')
   await run.drained()
   // Renewed up to the limit, so a lease later it is over
   run.kills.push({ pid: blocked.pid, at: (run.facts('begun')[0]?.at ?? NaN) + LEASE_MS })

@@ -11,19 +11,21 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
-import { Redis } from 'ioredis'
+import { Cluster, Redis } from 'ioredis'
 import { RedisTaskBackend, StorageUnavailableError } from '../../../lib/index.ts'
 import type { RedisBackendOptions, TaskOptions, WorkerOptions } from '../../../lib/index.ts'
 import { Keys, rootOf } from '../../../lib/storage/redis/keys.ts'
+import { shardOf } from '../../../lib/storage/sharded/shards.ts'
 import { isDamaged } from '../../../lib/storage/storage.ts'
 import type { NewRecord, StoredRecord } from '../../../lib/storage/storage.ts'
 import { eventually } from '../../support/eventually.ts'
+import type { RedisCluster } from '../../support/redis-cluster.ts'
 import { startRedisServer } from '../../support/redis-server.ts'
 import type { RedisServer, RedisServerOptions } from '../../support/redis-server.ts'
 import { Effects } from './effects.ts'
 import type { EffectsAt } from './effects.ts'
-import { serverFigures } from './figures.ts'
-import { invariantsOf } from './invariants.ts'
+import { serverFigures, togetherOf } from './figures.ts'
+import { allOf, invariantsOf } from './invariants.ts'
 import { randomOf } from './rows.ts'
 import { Verdict } from './verdict.ts'
 
@@ -52,8 +54,11 @@ export interface ChildOrders {
   readonly tellTokens?: boolean
   readonly backend: Pick<
     RedisBackendOptions,
-    'redisUrl' | 'keyPrefix' | 'claimTimeoutSeconds' | 'blockTimeoutMs' | 'completedTaskTtlSeconds'
-  >
+    'redisUrl' | 'keyPrefix' | 'claimTimeoutSeconds' | 'blockTimeoutMs' | 'completedTaskTtlSeconds' | 'shards'
+  > & {
+    /** Nodes of a cluster, in place of an URL. */
+    readonly cluster?: readonly { readonly host: string; readonly port: number }[]
+  }
   readonly worker: Omit<WorkerOptions, 'logger'>
   /** The tasks that it knows; all when left out. */
   readonly tasks?: readonly string[]
@@ -100,6 +105,9 @@ export interface FaultRunOptions {
   readonly blockTimeoutMs?: number
   readonly concurrency?: number
   readonly server?: RedisServerOptions
+  /** In place of a server of its own; whoever started it stops it. */
+  readonly cluster?: RedisCluster
+  readonly shards?: number
 }
 
 /** The lines that a process has written so far, each read once. */
@@ -226,7 +234,7 @@ export class FaultRun implements AsyncDisposable {
   readonly redis: Redis
   readonly keyPrefix = `fault-${randomUUID()}`
   readonly keys = new Keys(rootOf(this.keyPrefix, 'default'))
-  readonly options: Required<Omit<FaultRunOptions, 'server'>>
+  readonly options: Required<Omit<FaultRunOptions, 'server' | 'cluster' | 'shards'>>
   readonly workers: WorkerProcess[] = []
   /** Acknowledged, refused for sure, and those whose outcome is unknown. */
   readonly acknowledged = new Set<string>()
@@ -241,6 +249,8 @@ export class FaultRun implements AsyncDisposable {
   /** Follows from the seed. */
   readonly random = randomOf('run')
   readonly effects: Effects
+  readonly #cluster: RedisCluster | undefined
+  readonly #shards: number
   readonly #pingP99Ms: number
   readonly #loopDelay = monitorEventLoopDelay({ resolution: 10 })
 
@@ -253,6 +263,8 @@ export class FaultRun implements AsyncDisposable {
     this.server = server
     this.redis = redis
     this.effects = effects
+    this.#cluster = options.cluster
+    this.#shards = options.shards ?? 1
     this.#pingP99Ms = pingP99Ms
     this.#loopDelay.enable()
     this.options = {
@@ -265,7 +277,7 @@ export class FaultRun implements AsyncDisposable {
 
   /** On a server of its own, which the run may kill. */
   static async start(options: FaultRunOptions = {}): Promise<FaultRun> {
-    const server = await startRedisServer(options.server)
+    const server = options.cluster?.masters[0]?.server ?? (await startRedisServer(options.server))
     const redis = new Redis(server.url, { maxRetriesPerRequest: null })
     redis.on('error', () => {
       // The server goes away on purpose; the client comes back with it.
@@ -302,12 +314,16 @@ export class FaultRun implements AsyncDisposable {
   /** The settings of every backend of this run; `redisUrl` may be a proxy's. */
   backendOptions(redisUrl = this.server.url): ChildOrders['backend'] {
     const { claimTimeoutSeconds, blockTimeoutMs } = this.options
-    return { redisUrl, keyPrefix: this.keyPrefix, claimTimeoutSeconds, blockTimeoutMs }
+    const cluster = this.#cluster?.startNodes
+    const where = cluster ? { cluster } : { redisUrl }
+    return { ...where, shards: this.#shards, keyPrefix: this.keyPrefix, claimTimeoutSeconds, blockTimeoutMs }
   }
 
   /** A backend in this process, closed with the run. */
   openBackend(redisUrl?: string): RedisTaskBackend {
-    const backend = new RedisTaskBackend({ ...this.backendOptions(redisUrl), queues: [] })
+    const { cluster, ...options } = this.backendOptions(redisUrl)
+    const client = cluster && new Cluster([...cluster], { lazyConnect: true })
+    const backend = new RedisTaskBackend({ ...options, ...(client && { client }), queues: [] })
     this.#backends.push(backend)
     return backend
   }
@@ -403,15 +419,28 @@ export class FaultRun implements AsyncDisposable {
     const facts = this.facts()
     const ids = new Set([...this.acknowledged, ...this.unsure])
     for (const fact of facts) if (fact.fact === 'begun') ids.add(fact.id)
+    const places = await this.#places([...ids])
     return new Verdict({
       run: this,
       facts,
-      figures: await serverFigures(this.redis, this.keys, [...ids]),
+      figures: togetherOf(await Promise.all(places.map(({ redis, keys, part }) => serverFigures(redis, keys, part)))),
       effects: await this.effects.values(),
-      keyspace: await invariantsOf(this.redis, this.keys.root),
+      keyspace: allOf(await Promise.all(places.map(({ redis, keys }) => invariantsOf(redis, keys.root)))),
       unplanned: this.workers.flatMap(({ unplannedEnd }) => unplannedEnd ?? []),
       wallMs: this.wallMs,
     })
+  }
+
+  /** Where the records of each shard are now, and which of these ids are there. */
+  async #places(ids: readonly string[]): Promise<{ redis: Redis; keys: Keys; part: string[] }[]> {
+    return await Promise.all(
+      Array.from({ length: this.#shards }, async (_, shard) => {
+        const keys = this.#shards === 1 ? this.keys : new Keys(rootOf(this.keyPrefix, 'default', shard))
+        const node = await this.#cluster?.slotOf(keys.leases).then((slot) => this.#cluster?.ownerOf(slot))
+        const part = ids.filter((id) => shardOf(id, this.#shards) === shard)
+        return { redis: node?.redis ?? this.redis, keys, part }
+      }),
+    )
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -423,7 +452,7 @@ export class FaultRun implements AsyncDisposable {
     await this.effects.close()
     this.#loopDelay.disable()
     this.redis.disconnect()
-    await this.server.stop()
+    if (!this.#cluster) await this.server.stop()
     rmSync(this.#folder, { recursive: true, force: true })
   }
 }

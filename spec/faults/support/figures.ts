@@ -48,6 +48,17 @@ export async function serverFigures(redis: Redis, keys: Keys, ids: readonly stri
   }
 }
 
+/** Of several shards: nodes that hold more than one are counted as often. */
+export function togetherOf(all: readonly ServerFigures[]): ServerFigures {
+  const sum = (figure: (one: ServerFigures) => number): number => all.reduce((total, one) => total + figure(one), 0)
+  return {
+    records: new Map(all.flatMap(({ records }) => [...records])),
+    slowlogMaxMs: Math.max(0, ...all.map(({ slowlogMaxMs }) => slowlogMaxMs)),
+    commands: sum(({ commands }) => commands),
+    connectionsReceived: sum(({ connectionsReceived }) => connectionsReceived),
+  }
+}
+
 /** The value that so many of all are not above; NaN of none. */
 export function percentile(sorted: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN

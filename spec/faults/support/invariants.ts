@@ -41,3 +41,13 @@ export async function invariantsOf(redis: Redis, root: string): Promise<Keyspace
   for (const [id, { status }] of recordsOf(space)) if (isTaskStatus(status)) statuses.set(id, status)
   return { violations: violations(space), leftovers, statuses, counted }
 }
+
+/** Of several shards. */
+export function allOf(all: readonly KeyspaceFacts[]): KeyspaceFacts {
+  return {
+    violations: all.flatMap(({ violations: found }) => found),
+    leftovers: all.flatMap(({ leftovers }) => leftovers),
+    statuses: new Map(all.flatMap(({ statuses }) => [...statuses])),
+    counted: all.reduce((sum, { counted }) => sum + counted, 0),
+  }
+}

@@ -47,8 +47,14 @@ if (clockOffMs !== 0) {
 
 /** @returns {RedisBackendOptions} */
 function where() {
-  const { redisUrl, ...rest } = orders.backend
-  if (!orders.driver || redisUrl === undefined) return orders.backend
+  const { redisUrl, cluster, ...rest } = orders.backend
+  if (cluster) {
+    const { Cluster } = /** @type {{ Cluster: typeof import('ioredis').Cluster }} */ (
+      createRequire(import.meta.url)(orders.driver ?? 'ioredis')
+    )
+    return { ...rest, client: new Cluster([...cluster], { lazyConnect: true }) }
+  }
+  if (!orders.driver || redisUrl === undefined) return { ...rest, redisUrl }
   const { Redis: Driver } = /** @type {{ Redis: typeof Redis }} */ (createRequire(import.meta.url)(orders.driver))
   // Settings that a user's own client may have, and that ours must not.
   const client = new Driver(redisUrl, { lazyConnect: true, keyPrefix: 'theirs:', enableOfflineQueue: false })
@@ -176,7 +182,7 @@ if (orders.tellTokens) {
   }
 }
 
-/** What ends it: everything that runs, in turn. @type {(() => Promise<number | void>)[]} */
+/** What ends it, at once when it is told again. @type {((options: { drainTimeoutSeconds?: number }) => Promise<number | void>)[]} */
 const stops = []
 let ending = false
 
@@ -187,7 +193,7 @@ async function runWorkers() {
     const worker = new Worker(backend, orders.worker)
     worker.on('settled', ({ id, attempt, outcome, word }) => tell('settled', { id, attempt, outcome, word }))
     worker.on('error', (error) => tell('error', { text: String(error) }))
-    stops.push(() => worker.stop())
+    stops.push((options) => worker.stop(options))
     for (let tries = 1; ; tries += 1) {
       try {
         await worker.start()
@@ -239,16 +245,19 @@ function listen() {
 }
 
 function end() {
-  if (ending) return
+  if (ending) {
+    for (const stop of stops) void stop({ drainTimeoutSeconds: 0 })
+    return
+  }
   ending = true
-  void Promise.all(stops.map((stop) => stop())).then(async (handedBack) => {
+  void Promise.all(stops.map((stop) => stop({}))).then(async (handedBack) => {
     await backend.close()
     tell('stopped', { handedBack: handedBack.reduce((sum, count) => (sum ?? 0) + (count ?? 0), 0) })
     process.exit(0)
   })
 }
 parentPort?.on('message', end)
-process.once('SIGTERM', end)
+process.on('SIGTERM', end)
 process.once('disconnect', () => process.exit(1))
 
 if (orders.kind === 'router') listen()

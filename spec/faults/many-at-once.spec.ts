@@ -1,0 +1,73 @@
+/** Very many records at one moment: due in the same millisecond, or pending beside a few that are stale (F28, F29). */
+import { expect } from 'chai'
+import { scripts } from '../../lib/storage/redis/scripts.ts'
+import { eventually } from '../support/eventually.ts'
+import { FaultRun, lists, sized } from './support/fault-run.ts'
+import { nightlyRow, row } from './support/rows.ts'
+import { reportOwn } from './support/verdict.ts'
+
+type SlowCall = [id: number, at: number, us: number, args: string[], ...rest: unknown[]]
+
+/** How long each slow call of one script took, in milliseconds. */
+async function slowCalls(run: FaultRun, name: 'promote' | 'reclaim'): Promise<number[]> {
+  const sha = scripts().get(name)?.sha
+  const calls = (await run.redis.slowlog('GET', -1)) as SlowCall[]
+  return calls.flatMap(([, , us, args]) => (args[1] === sha ? [us / 1_000] : [])).sort((a, b) => b - a)
+}
+
+describe('Faults: many at once', function () {
+  this.timeout(sized(60_000, 1_800_000))
+
+  row('runs each of thousands once that are due in the same millisecond, in short steps (F28)', async () => {
+    await using run = await FaultRun.start()
+    const count = sized(5_000, 100_000)
+    // Eight workers, in as many processes as this machine can feed
+    await Promise.all([run.spawn({ workers: 4 }), run.spawn({ workers: 4 })])
+    await run.redis.config('SET', 'slowlog-log-slower-than', '500')
+    await run.redis.config('SET', 'slowlog-max-len', '100000')
+    const due = Date.now() + sized(2_500, 15_000)
+    for (let done = 0; done < count; done += 1_000) await run.enqueue({ runAfter: due }, lists(1_000, 0))
+    expect(Date.now(), 'all were stored before they were due').to.be.below(due)
+    await run.drained(sized(60_000, 600_000))
+    const promotions = await slowCalls(run, 'promote')
+    const verdict = await run.verdict()
+    const promoteMs = { max: promotions[0] ?? 0, p99: promotions[Math.floor(count / 100 / 100)] ?? 0 }
+    const startErrorMs = Math.max(...verdict.begun.map(({ at }) => at - due))
+    verdict.assert('F28', { duplicates: 0 }, { faultsInjected: 1, faultsThatBit: 1, promoteMs, startErrorMs })
+    expect(promoteMs.p99).to.be.at.most(5 * run.calibration)
+    expect(promoteMs.max).to.be.at.most(20 * run.calibration)
+  })
+
+  nightlyRow('finds ten stale deliveries behind a million that are not (F29)', async () => {
+    await using run = await FaultRun.start({ claimTimeoutSeconds: 3_600 })
+    const stream = run.keys.stream('default', 'normal')
+    await run.enqueue({}, lists(1, 0))
+    await run.redis.xgroup('SETID', stream, 'express_tasks_workers', '$')
+    const [others, stale] = [1_000_000, 10]
+    // Entries of nobody, as only the pages of the pending list matter: their idle time is that of now
+    const fill = `for i = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], '*', 'id', 'filler') end
+      redis.call('XREADGROUP', 'GROUP', ARGV[2], 'busy', 'COUNT', ARGV[1], 'STREAMS', KEYS[1], '>')`
+    for (let done = 0; done < others; done += 10_000) {
+      await run.redis.eval(fill, 1, stream, '10000', 'express_tasks_workers')
+    }
+    const ids = await run.enqueue({}, lists(stale, 0))
+    const read = await run.redis.xreadgroup(
+      ...(['GROUP', 'express_tasks_workers', 'dead', 'COUNT', '100', 'STREAMS', stream, '>'] as const),
+    )
+    const [[, entries]] = read as [[string, [string, string[]][]]]
+    const entryIds = entries.map(([entryId]) => entryId)
+    const idle = String(2 * 3_600_000)
+    await run.redis.call('XCLAIM', stream, 'express_tasks_workers', 'dead', '0', ...entryIds, 'IDLE', idle, 'JUSTID')
+    await run.redis.config('SET', 'slowlog-log-slower-than', '100')
+    await run.redis.config('SET', 'slowlog-max-len', '100000')
+    await run.spawn({ worker: { claimIntervalSeconds: 3_600 } })
+    await eventually(
+      async () => (await Promise.all(ids.map((id) => run.record(id)))).every(({ status }) => status === 'SUCCESSFUL'),
+      { timeoutMs: 600_000 },
+    )
+    const calls = await slowCalls(run, 'reclaim')
+    const reclaimMs = { max: calls[0] ?? 0, p99: calls[Math.floor(others / 100 / 100)] ?? 0 }
+    reportOwn(run, 'F29', { executed: stale, pendingRows: others + stale, reclaimMs })
+    expect(reclaimMs.p99).to.be.at.most(10 * run.calibration)
+  })
+})
