@@ -107,7 +107,12 @@ export interface FrameModel {
   readonly icon: string
   readonly links: { readonly overview: string; readonly tasks: string; readonly workers: string }
   readonly backends: readonly { readonly alias: string; readonly href: string; readonly current: boolean }[]
-  readonly live: { readonly now: string; readonly choices: readonly number[] } | null
+  readonly live: {
+    readonly now: string
+    readonly choices: readonly number[]
+    /** Asks again until the page is there, and stops then. */
+    readonly untilBack: boolean
+  } | null
   readonly now: ShownTime
   readonly nowMs: number
   readonly notice: { readonly kind: 'good' | 'bad' | 'info'; readonly text: string } | null
@@ -155,7 +160,7 @@ export function frame(
     icon: `${base}/assets/${assetFileName('icon.svg')}`,
     links,
     backends,
-    live: live ? { now: view.live, choices: LIVE_SECONDS } : null,
+    live: live ? { now: view.live, choices: LIVE_SECONDS, untilBack: false } : null,
     now: time(nowMs, nowMs),
     nowMs,
     notice,

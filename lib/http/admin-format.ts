@@ -103,14 +103,43 @@ export interface Readable {
   readonly cut: boolean
 }
 
-/** Stored JSON with line breaks and indentation, its tokens untouched, up to about `limit` characters. */
+/** Where the array or object that begins at `start` ends, if it is short enough for a line; else -1. */
+function shortEnd(json: string, start: number): number {
+  let depth = 0
+  let quoted = false
+  for (let at = start; at < Math.min(json.length, start + ONE_LINE); at++) {
+    const sign = json[at]
+    if (quoted) {
+      if (sign === '\\') at += 1
+      else if (sign === '"') quoted = false
+    } else if (sign === '"') quoted = true
+    else if (sign === '[' || sign === '{') depth += 1
+    else if (sign === ']' || sign === '}') {
+      depth -= 1
+      if (depth === 0) return at + 1
+    }
+  }
+  return -1
+}
+
+/**
+ * Stored JSON with line breaks and indentation, its tokens untouched, up to about `limit` characters. What fits on a line
+ * stays on one.
+ */
 export function readableJson(json: string, limit = Infinity): Readable {
   if (json.length <= ONE_LINE) return { text: spaced(json), cut: false }
   let text = ''
   let depth = 0
   let opened = false
+  let at = 0
+  /** Up to here the JSON was written already, as a part that fits on a line. */
+  let written = 0
   const newLine = (): string => `\n${'  '.repeat(Math.min(depth, DEEPEST_INDENT))}`
   for (const token of jsonTokens(json)) {
+    // Between tokens stands nothing but white space, so this finds the token itself.
+    const start = json.indexOf(token, at)
+    at = start + token.length
+    if (start < written) continue
     if (text.length > limit) return { text: whole(text.slice(0, limit)), cut: true }
     const closes = token === ']' || token === '}'
     if (closes) {
@@ -120,6 +149,13 @@ export function readableJson(json: string, limit = Infinity): Readable {
       text += newLine()
     }
     opened = token === '[' || token === '{'
+    const end = opened ? shortEnd(json, start) : -1
+    if (end !== -1) {
+      text += spaced(json.slice(start, end))
+      written = end
+      opened = false
+      continue
+    }
     if (opened) depth += 1
     text += token === ':' ? ': ' : token
     if (token === ',') text += newLine()

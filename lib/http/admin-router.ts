@@ -2,12 +2,13 @@
  * The admin: pages at `<mount>/admin`, made of one table of routes. Each request goes the same way: origin (for what changes),
  * access, body, page; every error leaves as a page in the same frame. Keeps no state, sets no cookie, needs no script.
  */
+import { createHash } from 'node:crypto'
 import express from 'express'
 import type { ErrorRequestHandler, Request, RequestHandler, Response, Router } from 'express'
 import type { Action } from './access.ts'
 import { actPage, confirmPage, donePage } from './admin-actions.ts'
 import { bareFrame, contextOf, VERBS } from './admin-context.ts'
-import type { AdminContext, AdminSettings, Verb } from './admin-context.ts'
+import type { AdminContext, AdminSettings, Section, Verb } from './admin-context.ts'
 import { duration } from './admin-format.ts'
 import { formReader } from './admin-form.ts'
 import { listModel } from './admin-list.ts'
@@ -41,7 +42,23 @@ function form(path: string, verb: Verb, handle: AdminRoute['handle']): AdminRout
 
 export function sendPage(res: Response, view: string, model: object, status = 200): void {
   const html = render('layout', { ...model, view })
+  const tag = tagOf(html)
+  res.set('ETag', tag)
+  // Our own compare: browsers put `no-cache` beside the tag of a script, and Express would not answer 304 then.
+  if (status === 200 && res.req.headers['if-none-match'] === tag) {
+    res.status(304).end()
+    return
+  }
   res.status(status).type('html').send(html)
+}
+
+/** The same for pages that differ in nothing but the passing of time, which the script writes by itself. */
+function tagOf(html: string): string {
+  const content = html
+    .slice(0, html.indexOf('<footer'))
+    .replace(/ data-now="\d+"/, '')
+    .replace(/(<time[^>]*>)[^<]*/g, '$1')
+  return `"${createHash('sha256').update(content).digest('base64url').slice(0, 27)}"`
 }
 
 const task = async (context: AdminContext): Promise<Awaited<ReturnType<typeof context.backend.records.find>>> =>
@@ -70,7 +87,7 @@ export const ADMIN_ROUTES: readonly AdminRoute[] = [
       ['download'],
     ),
   ),
-  page('/workers', async (context, res) => sendPage(res, 'workers', await workersModel(context))),
+  page('/workers', async (context, res) => sendPage(res, 'workers', await workersModel(context)), ['page']),
   ...VERBS.map((verb) => form('/confirm', verb, (context, res) => confirmPage(context, res, verb))),
   ...VERBS.map((verb) => form('/act', verb, (context, res) => actPage(context, res, verb))),
   ...VERBS.map((verb) =>
@@ -137,14 +154,20 @@ function liveOf(req: Request): string {
   return LIVE_SECONDS.some((seconds) => String(seconds) === given) ? given : ''
 }
 
+/** Which page of the navigation an address belongs to. */
+function sectionOf(path: string): Section {
+  const [, first] = path.split('/')
+  return first === undefined || first === '' ? 'overview' : first === 'tasks' || first === 'workers' ? first : ''
+}
+
 /** What an error page says beside the error itself. */
 function helpOf(problem: Problem, settings: AdminSettings): string {
   if (problem.code === 'ERR_TASKS_NOT_FOUND') {
     const kept = duration(settings.backend.limits.completedTaskTtlSeconds * 1_000)
-    return `The record may have been deleted, or purged: finished records of this backend are kept for ${kept}.`
+    return `It may have been deleted, or purged: finished records of this backend are kept for ${kept} after their end.`
   }
   if (problem.status === 503) {
-    return 'Workers that run keep what they have in hand and go on by themselves once the storage is back. This page can be tried again at any time.'
+    return 'Tasks that run go on; workers settle them and take more by themselves once the storage is back. Until then nothing can be enqueued or shown. With its script this page asks again every few seconds.'
   }
   if (problem.code === 'ERR_TASKS_CROSS_SITE') return 'Nothing was changed. Open the page here and send its form again.'
   if (problem.status === 403) return 'Nothing was shown or changed.'
@@ -179,8 +202,10 @@ function answerError(settings: AdminSettings): ErrorRequestHandler {
     const asked = req.originalUrl.slice(path.length)
     const model = {
       ...frame,
-      // Live mode follows by itself once the storage is back.
-      ...(problem.status === 503 && isGet && { live: { now: liveOf(req), choices: LIVE_SECONDS } }),
+      section: sectionOf(req.path),
+      // Live mode follows by itself once the storage is back, and ends then where nobody had asked for it.
+      ...(problem.status === 503 &&
+        isGet && { live: { now: liveOf(req), choices: LIVE_SECONDS, untilBack: liveOf(req) === '' } }),
       // Denied: who asks need not learn what is configured here.
       ...(problem.status === 403 && { label: '', backends: [] }),
       problem: { status: problem.status, title: problem.title, detail: sentence(problem), code: problem.code },

@@ -1,23 +1,19 @@
-/**
- * The page of one record: facts, payloads, attempts, timeline, the raw record, and what may be done with it. What is stored
- * tells the start of the first and of the latest attempt only; nothing is guessed between them.
- */
+/** The page of one record: facts, payloads, attempts, timeline, the raw record, and what may be done with it. */
 import type { StoredRecord } from '../storage/storage.ts'
 import type { TaskRecord } from '../task-record.ts'
 import type { TaskAttemptError } from '../task-result.ts'
+import { attemptsOf, otherErrors, timelineOf } from './admin-attempts.ts'
+import type { AttemptModel, Timeline } from './admin-attempts.ts'
 import { frame } from './admin-context.ts'
 import type { AdminContext, FrameModel } from './admin-context.ts'
-import { bytes, duration, readableJson, time, timeOrNull } from './admin-format.ts'
+import { bytes, duration, excerpt, readableJson, time } from './admin-format.ts'
 import type { ShownTime } from './admin-format.ts'
 import { statusModel } from './admin-models.ts'
 import type { StatusModel } from './admin-models.ts'
 import { noticeOf } from './admin-notices.ts'
 import { queryText } from './admin-view.ts'
-import { timelineChart } from './charts.ts'
-import type { Span } from './charts.ts'
 
 const PAYLOAD_SHOWN = 2_048
-const STACK_SHOWN = 8_192
 
 export interface Payload {
   readonly field: 'args' | 'result'
@@ -27,130 +23,6 @@ export interface Payload {
   readonly size: string
   readonly allHref: string
   readonly downloadHref: string
-}
-
-export interface StackLine {
-  readonly text: string
-  /** A frame of Node or of an installed package. */
-  readonly foreign: boolean
-}
-
-export interface AttemptModel {
-  readonly number: number
-  readonly worker: string
-  readonly outcome: 'good' | 'bad' | 'running' | 'lost'
-  readonly word: string
-  readonly started: ShownTime | null
-  readonly ended: ShownTime | null
-  readonly took: string
-  readonly error: {
-    readonly name: string
-    readonly message: string
-    readonly stack: readonly StackLine[]
-    readonly cut: boolean
-  } | null
-}
-
-const FOREIGN_FRAME = /^\s+at .*(\(|\s)(node:|.*[/\\]node_modules[/\\])/
-
-function stackLines(stack: string): readonly StackLine[] {
-  return stack
-    .slice(0, STACK_SHOWN)
-    .split('\n')
-    .map((text) => ({ text, foreign: FOREIGN_FRAME.test(text) }))
-}
-
-/** Attempts, latest first, as far as what is stored tells of them: a start is kept for the first and the latest. */
-function attemptsOf(record: StoredRecord, errors: readonly TaskAttemptError[], nowMs: number): readonly AttemptModel[] {
-  const { attempts, workerIds, status, startedAt, lastAttemptedAt, finishedAt } = record
-  const shown: AttemptModel[] = []
-  for (let number = attempts; number > Math.max(0, attempts - 200); number--) {
-    const error = errors.findLast((each) => each.attempt === number) ?? null
-    const isLast = number === attempts
-    const start = number === 1 ? startedAt : isLast ? lastAttemptedAt : null
-    const over = isLast && status !== 'RUNNING' ? finishedAt : null
-    const end = error?.at?.getTime() ?? over
-    const outcome = error
-      ? 'bad'
-      : isLast && status === 'RUNNING'
-        ? 'running'
-        : isLast && status === 'SUCCESSFUL'
-          ? 'good'
-          : 'lost'
-    const words = {
-      bad: 'failed',
-      running: 'running',
-      good: 'succeeded',
-      lost: 'ended without an outcome: its lease ran out',
-    } as const
-    const took =
-      start === null
-        ? '–'
-        : outcome === 'running'
-          ? duration(nowMs - start)
-          : end === null
-            ? '–'
-            : duration(end - start)
-    shown.push({
-      number,
-      worker: workerIds[number - 1] ?? '',
-      outcome,
-      word: words[outcome],
-      started: timeOrNull(start, nowMs),
-      ended: timeOrNull(end, nowMs),
-      took,
-      error: error && {
-        name: error.name,
-        message: error.message,
-        stack: error.stack === null ? [] : stackLines(error.stack),
-        cut: (error.stack?.length ?? 0) > STACK_SHOWN,
-      },
-    })
-  }
-  return shown
-}
-
-function timelineOf(record: StoredRecord, errors: readonly TaskAttemptError[], nowMs: number): string {
-  const { enqueuedAt, startedAt, lastAttemptedAt, finishedAt, status, attempts } = record
-  const spans: Span[] = []
-  const end = finishedAt ?? nowMs
-  const wait = (from: number, to: number): void => {
-    if (to > from) spans.push({ kind: 'waiting', from, to, text: `waited ${duration(to - from)}` })
-  }
-  wait(enqueuedAt, startedAt ?? end)
-  let at = startedAt ?? end
-  const ends = errors.flatMap((error) => (error.at ? [{ attempt: error.attempt, at: error.at.getTime() }] : []))
-  for (const { attempt, at: failedAt } of ends) {
-    const start = attempt === 1 ? at : attempt === attempts ? Math.max(at, lastAttemptedAt ?? at) : null
-    if (start !== null) {
-      wait(at, start)
-      spans.push({
-        kind: 'bad',
-        from: start,
-        to: failedAt,
-        text: `attempt ${attempt} ran ${duration(failedAt - start)} and failed`,
-      })
-    } else {
-      spans.push({ kind: 'bad', from: failedAt, to: failedAt, text: `attempt ${attempt} failed` })
-    }
-    at = Math.max(at, failedAt)
-  }
-  if (status === 'RUNNING' || status === 'SUCCESSFUL') {
-    const start = Math.max(at, lastAttemptedAt ?? at)
-    wait(at, start)
-    const kind = status === 'RUNNING' ? 'running' : 'good'
-    const word = status === 'RUNNING' ? 'has run for' : 'ran'
-    if (lastAttemptedAt !== null)
-      spans.push({ kind, from: start, to: end, text: `attempt ${attempts} ${word} ${duration(end - start)}` })
-  } else if (status === 'READY' && attempts > 0) {
-    wait(at, nowMs)
-  }
-  return timelineChart(
-    'timeline',
-    spans,
-    Math.min(enqueuedAt, ...spans.map(({ from }) => from)),
-    Math.max(end, enqueuedAt + 1),
-  )
 }
 
 export interface TaskModel extends FrameModel {
@@ -164,10 +36,14 @@ export interface TaskModel extends FrameModel {
     readonly href: string | null
   }[]
   readonly why: readonly string[]
+  /** Of a record that failed: what a reader came for. */
+  readonly lastError: { readonly name: string; readonly message: string } | null
   readonly payloads: readonly Payload[]
   readonly attempts: readonly AttemptModel[]
   readonly attemptsLeftOut: number
   readonly timeline: string
+  readonly spans: Timeline['spans']
+  readonly spansLeftOut: number
   readonly timelineEnds: { readonly from: string; readonly to: string }
   readonly timelineRows: readonly { readonly what: string; readonly when: ShownTime }[]
   readonly raw: string
@@ -175,6 +51,14 @@ export interface TaskModel extends FrameModel {
   readonly noVerbs: string
   readonly curls: readonly { readonly label: string; readonly text: string }[]
   readonly back: string
+}
+
+const LAST_ERROR_LENGTH = 300
+
+function lastErrorOf({ status }: StoredRecord, errors: readonly TaskAttemptError[]): TaskModel['lastError'] {
+  const last = errors.at(-1)
+  if (status !== 'FAILED' || !last) return null
+  return { name: last.name, message: excerpt(last.message, LAST_ERROR_LENGTH) }
 }
 
 /** What may be done with a record in its state, if who asks may do it. */
@@ -192,16 +76,34 @@ function verbsOf(record: StoredRecord, { rights, base, view }: AdminContext): Ta
 
 const quoted = (text: string): string => `'${text.replace(/'/g, `'\\''`)}'`
 
+function curlOfRun(record: StoredRecord, url: (path: string) => string, backendName: string | null): string {
+  const fields = {
+    ...(backendName !== null && { backend_name: backendName }),
+    ...(record.status === 'FAILED' && { allow_retry: true }),
+  }
+  const body = quoted(JSON.stringify(fields))
+  return `curl -X POST -H 'Content-Type: application/json' -d ${body} ${url(`/execute/${record.id}/`)}`
+}
+
 function curlsOf(record: StoredRecord, { req, base, settings, backend, redactor }: AdminContext): TaskModel['curls'] {
   const host = /^[\w.:[\]-]+$/.test(req.headers.host ?? '') ? (req.headers.host ?? '') : 'localhost'
   const mount = base.replace(/\/admin$/, '')
   const url = (path: string): string =>
     quoted(`${req.protocol === 'https' ? 'https' : 'http'}://${host}${mount}${path}`)
-  const query = backend.alias === settings.backend.alias ? '' : `?backend_name=${encodeURIComponent(backend.alias)}`
+  const backendName = backend.alias === settings.backend.alias ? null : backend.alias
+  const query = backendName === null ? '' : `?backend_name=${encodeURIComponent(backendName)}`
   const args = redactor.json(record.name, 'args', record.args)
-  const body = args.length > 1_000 ? '' : quoted(`{"args":${args},"queue_name":${JSON.stringify(record.queueName)}}`)
+  const body =
+    args.length > 1_000
+      ? ''
+      : quoted(
+          `{"args":${args},"queue_name":${JSON.stringify(record.queueName)}${backendName === null ? '' : `,"backend_name":${JSON.stringify(backendName)}`}}`,
+        )
   return [
     { label: 'Status', text: `curl ${url(`/status/${record.id}/${query}`)}` },
+    ...(record.status === 'READY' || record.status === 'FAILED'
+      ? [{ label: record.status === 'READY' ? 'Run now' : 'Run again', text: curlOfRun(record, url, backendName) }]
+      : []),
     ...(body === '' || redactor.active
       ? []
       : [
@@ -298,6 +200,7 @@ export function taskModel(record: TaskRecord, context: AdminContext, why: readon
   ]
   const verbs = verbsOf(stored, context)
   const attempts = attemptsOf(stored, errors, nowMs)
+  const timeline = timelineOf(stored, errors, nowMs)
   const rows = [
     { what: 'enqueued', when: time(stored.enqueuedAt, nowMs) },
     ...(stored.startedAt === null ? [] : [{ what: 'first started', when: time(stored.startedAt, nowMs) }]),
@@ -316,10 +219,13 @@ export function taskModel(record: TaskRecord, context: AdminContext, why: readon
     status: statusModel(stored.status, stored.runAfter, nowMs),
     facts,
     why,
+    lastError: lastErrorOf(stored, errors),
     payloads,
-    attempts,
+    attempts: [...attempts, ...otherErrors(stored, errors, nowMs)],
     attemptsLeftOut: stored.attempts - attempts.length,
-    timeline: timelineOf(stored, errors, nowMs),
+    timeline: timeline.chart,
+    spans: timeline.spans,
+    spansLeftOut: timeline.spansLeftOut,
     timelineEnds: {
       from: `enqueued ${time(stored.enqueuedAt, nowMs).utc}`,
       to:

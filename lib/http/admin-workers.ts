@@ -4,6 +4,8 @@ import { frame } from './admin-context.ts'
 import type { AdminContext, FrameModel } from './admin-context.ts'
 import { bytes, count, counted, duration, time } from './admin-format.ts'
 import type { ShownTime } from './admin-format.ts'
+import { briefQuery } from './admin-records.ts'
+import { queryText } from './admin-view.ts'
 
 /** A worker that was not heard of for so long is not counted as one. */
 const LIVE_MS = 60_000
@@ -11,7 +13,11 @@ const LIVE_MS = 60_000
 const LATE_MS = 20_000
 /** A heartbeat names so many tasks at most; a worker that names that many may know more. */
 const NAMED_TASKS = 1_000
-const LISTED_WORKERS = 200
+/** Workers on a page. */
+const PAGE = 50
+/** Running records that are looked at to say which worker has which. */
+const LOOKED_AT = 500
+const NAMED_RECORDS = 100
 
 export interface WorkerFacts {
   readonly seen: SeenWorker
@@ -37,12 +43,15 @@ export interface WorkerRow {
   readonly consumer: string
   readonly host: string
   readonly pid: string
+  readonly version: string
   readonly node: string
   readonly state: { readonly key: 'good' | 'info' | 'bad'; readonly word: string }
   readonly seen: string
   readonly started: ShownTime | null
   readonly up: string
   readonly slots: string
+  /** What it has in hand, longest running first. */
+  readonly current: readonly { readonly name: string; readonly href: string; readonly runs: string }[]
   readonly settled: string
   readonly lost: string
   readonly memory: string
@@ -53,7 +62,10 @@ export interface WorkerRow {
 
 export interface WorkersModel extends FrameModel {
   readonly workers: readonly WorkerRow[]
-  readonly leftOut: number
+  readonly previous: string | null
+  readonly next: string | null
+  /** Said when there were more running records than were looked at. */
+  readonly lookedAt: string | null
   readonly summary: string
   readonly mixed: string | null
 }
@@ -72,46 +84,101 @@ function stateOf({ seen: { ageMs, fields }, live }: WorkerFacts): WorkerRow['sta
   return fields['state'] === 'draining' ? { key: 'info', word: 'draining' } : { key: 'good', word: 'running' }
 }
 
-export async function workersModel(context: AdminContext): Promise<WorkersModel> {
-  const { nowMs } = context
-  const seen = await context.backend.storage.workers()
-  const facts = seen.map(factsOf).sort((a, b) => a.seen.ageMs - b.seen.ageMs)
-  const live = facts.filter((worker) => worker.live)
-  const versions = new Map<string, number>()
-  for (const { seen: worker } of live) {
-    const version = worker.fields['node'] ?? ''
-    versions.set(version, (versions.get(version) ?? 0) + 1)
+/** Names that stand still while heartbeats come in: live ones first, then by host and name. */
+function inOrder(a: WorkerFacts, b: WorkerFacts): number {
+  if (a.live !== b.live) return a.live ? -1 : 1
+  const [left, right] = [a, b].map(({ seen: { fields, consumer } }) => `${fields['host'] ?? ''} ${consumer}`)
+  return (left ?? '') < (right ?? '') ? -1 : 1
+}
+
+interface Current {
+  readonly byWorker: ReadonlyMap<string, readonly StoredRecord[]>
+  readonly looked: number
+  readonly total: number
+}
+
+/** The records that run, by the worker that has them; of very many the first. */
+async function currentRecords(context: AdminContext): Promise<Current> {
+  const query = briefQuery(context, { status: 'RUNNING' }).orderBy('enqueuedAt')
+  const { records, total } = await query.page({ size: LOOKED_AT })
+  const started = ({ lastAttemptedAt, enqueuedAt }: StoredRecord): number => lastAttemptedAt ?? enqueuedAt
+  const byWorker = new Map<string, StoredRecord[]>()
+  for (const record of records.toSorted((a, b) => started(a) - started(b))) {
+    const worker = record.workerIds.at(-1) ?? ''
+    byWorker.set(worker, [...(byWorker.get(worker) ?? []), record])
   }
-  const [usual = ''] = [...versions].sort((a, b) => b[1] - a[1]).map(([version]) => version)
-  const rows = facts.slice(0, LISTED_WORKERS).map((worker): WorkerRow => {
+  return { byWorker, looked: records.length, total: total ?? records.length }
+}
+
+/** The version that most live workers have, and whether there are others. */
+function versionsOf(live: readonly WorkerFacts[], field: string): { usual: string; all: readonly string[] } {
+  const counts = new Map<string, number>()
+  for (const { seen } of live) {
+    const version = seen.fields[field] ?? ''
+    if (version !== '') counts.set(version, (counts.get(version) ?? 0) + 1)
+  }
+  const all = [...counts].sort((a, b) => b[1] - a[1]).map(([version]) => version)
+  return { usual: all[0] ?? '', all }
+}
+
+export async function workersModel(context: AdminContext): Promise<WorkersModel> {
+  const { nowMs, base, view, query } = context
+  const [seen, current] = await Promise.all([context.backend.storage.workers(), currentRecords(context)])
+  const facts = seen.map(factsOf).sort(inOrder)
+  const live = facts.filter((worker) => worker.live)
+  const nodes = versionsOf(live, 'node')
+  const packages = versionsOf(live, 'version')
+  const pages = Math.max(1, Math.ceil(facts.length / PAGE))
+  const page = Math.min(pages, Math.max(1, whole(query.get('page') ?? '')))
+  const link = (to: number): string => `${base}/workers${queryText(view, { page: to === 1 ? '' : String(to) })}`
+  const differs = (value: string | undefined, { usual, all }: typeof nodes): boolean =>
+    all.length > 1 && value !== undefined && value !== usual
+  const rows = facts.slice((page - 1) * PAGE, page * PAGE).map((worker): WorkerRow => {
     const { fields, consumer, ageMs } = worker.seen
     const startedAt = whole(fields['startedAt'])
     const known = startedAt > 0 && startedAt <= LAST_TIME
+    const id = fields['workerId'] ?? consumer
     return {
-      id: fields['workerId'] ?? consumer,
+      id,
       consumer,
       host: fields['host'] ?? '',
       pid: fields['pid'] ?? '',
+      version: fields['version'] ?? '',
       node: fields['node'] ?? '',
       state: stateOf(worker),
       seen: `${duration(ageMs)} ago`,
       started: known ? time(startedAt, nowMs) : null,
       up: known ? duration(nowMs - startedAt) : '–',
       slots: `${count(whole(fields['running']))} / ${count(whole(fields['concurrency']))}`,
+      current: (current.byWorker.get(id) ?? []).slice(0, NAMED_RECORDS).map((record) => ({
+        name: record.name,
+        href: `${base}/tasks/${encodeURIComponent(record.id)}${queryText(view)}`,
+        runs: duration(nowMs - (record.lastAttemptedAt ?? nowMs)),
+      })),
       settled: count(whole(fields['settled'])),
       lost: count(whole(fields['lost'])),
       memory: bytes(whole(fields['memoryBytes'])),
       queues: worker.queues.length === 0 ? 'all' : worker.queues.join(', '),
       tasks: [...worker.tasks].slice(0, NAMED_TASKS),
-      otherVersion: worker.live && versions.size > 1 && (fields['node'] ?? '') !== usual,
+      otherVersion: worker.live && (differs(fields['node'], nodes) || differs(fields['version'], packages)),
     }
   })
+  const mixed = [
+    ...(packages.all.length > 1 ? [`of this package: ${packages.all.join(', ')}`] : []),
+    ...(nodes.all.length > 1 ? [`of Node: ${nodes.all.join(', ')}`] : []),
+  ]
+  const gone = facts.length - live.length
   return {
     ...frame(context, { title: 'Workers', section: 'workers', live: true, notice: null }),
     workers: rows,
-    leftOut: facts.length - rows.length,
-    summary: `${counted(live.length, 'live worker')}${facts.length > live.length ? `, ${count(facts.length - live.length)} not heard of` : ''}`,
-    mixed: versions.size > 1 ? `Live workers run on different versions: ${[...versions.keys()].join(', ')}.` : null,
+    previous: page > 1 ? link(page - 1) : null,
+    next: page < pages ? link(page + 1) : null,
+    lookedAt:
+      current.total > current.looked
+        ? `Looked at ${count(current.looked)} of ${count(current.total)} running records to say which worker has which.`
+        : null,
+    summary: `${counted(live.length, 'live worker')}${gone > 0 ? `, ${count(gone)} not heard of` : ''}`,
+    mixed: mixed.length > 0 ? `Live workers run on different versions ${mixed.join('; ')}.` : null,
   }
 }
 

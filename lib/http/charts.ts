@@ -3,6 +3,7 @@
  * The only markup that templates print unescaped: every text that goes in is escaped here.
  */
 import { escapeHtml } from './admin-escape.ts'
+import { duration } from './admin-format.ts'
 
 const round = (value: number): number => Math.round(value * 10) / 10
 
@@ -28,17 +29,23 @@ function svg({ id, title, description, width, height }: Frame, body: string): st
 const rect = (cls: string, x: number, y: number, width: number, height: number, rest = ''): string =>
   `<rect class="${cls}" x="${round(x)}" y="${round(y)}" width="${round(Math.max(0, width))}" height="${round(Math.max(0, height))}"${rest}/>`
 
+/** A shape with a text that is shown while the mouse rests on it; a reader of the page has it in the description and the table. */
+const told = (shape: string, text: string): string =>
+  shape.replace(/^<(\w+)([^>]*)\/>$/, (_, name: string, rest: string) => {
+    return `<${name}${rest}><title>${escapeHtml(text)}</title></${name}>`
+  })
+
 const label = (x: number, y: number, text: string, anchor = 'start', cls = 'chart-label'): string =>
   `<text class="${cls}" x="${round(x)}" y="${round(y)}" text-anchor="${anchor}">${escapeHtml(text)}</text>`
 
 const line = (cls: string, x1: number, y1: number, x2: number, y2: number): string =>
   `<line class="${cls}" x1="${round(x1)}" y1="${round(y1)}" x2="${round(x2)}" y2="${round(y2)}"/>`
 
-/** The smallest of 1, 2, 5 times a power of ten that is not below the value: a scale that does not jump with every record. */
+/** The smallest round number that is not below the value: a scale that does not jump with every record. */
 export function niceTop(value: number): number {
   if (value <= 4) return 4
   const power = 10 ** Math.floor(Math.log10(value))
-  for (const step of [1, 2, 4, 5, 8, 10]) if (value <= step * power) return step * power
+  for (const step of [1, 2, 3, 4, 6, 8, 10]) if (value <= step * power) return step * power
   return 10 * power
 }
 
@@ -50,7 +57,7 @@ export interface Minute {
 
 /** Bars of what ended per minute, failures stacked on top; the last minute still runs and is drawn hollow. */
 export function throughputChart(id: string, minutes: readonly Minute[]): string {
-  const [width, height, left, top, bottom] = [640, 268, 44, 12, 28]
+  const [width, height, left, top, bottom] = [640, 310, 44, 12, 28]
   const most = niceTop(Math.max(0, ...minutes.map(({ successful, failed }) => successful + failed)))
   const plot = height - top - bottom
   const step = (width - left - 6) / Math.max(1, minutes.length)
@@ -68,8 +75,12 @@ export function throughputChart(id: string, minutes: readonly Minute[]): string 
     if (failed > 0)
       body += rect(`bar-bad${running}`, x, y(successful + failed), wide, y(successful) - y(successful + failed))
     const last = minutes.length - 1
-    if (index % 15 === 0 && last - index > 5) body += label(x + wide / 2, height - 6, at, 'middle')
+    if (index === 0) body += label(left, height - 6, `${at} UTC`)
+    else if (index % 15 === 0 && last - index > 5) body += label(x + wide / 2, height - 6, at, 'middle')
     if (index === last) body += label(width - 4, height - 6, 'now', 'end')
+    // The whole column answers to the mouse, also above a short bar.
+    const words = `${at} UTC${running === '' ? '' : ', still running'}: ${successful} succeeded, ${failed} failed`
+    body += told(rect('hit', left + index * step, top, step, plot), words)
   })
   const done = minutes.reduce((sum, { successful }) => sum + successful, 0)
   const failed = minutes.reduce((sum, minute) => sum + minute.failed, 0)
@@ -117,7 +128,10 @@ export function queuesChart(id: string, queues: readonly QueueBar[]): string {
       ['bar-waiting', waiting],
       ['bar-delayed', delayed],
     ] as const) {
-      if (value > 0) body += rect(cls, x, y, Math.max(1.5, value * scale), 16)
+      if (value > 0) {
+        const kind = cls.replace('bar-', '')
+        body += told(rect(cls, x, y, Math.max(1.5, value * scale), 16), `${name}: ${value} ${kind}`)
+      }
       x += value > 0 ? Math.max(1.5, value * scale) : 0
     }
     body += label(x + 6, y + 12, compact(waiting + delayed + running))
@@ -165,9 +179,10 @@ export function percentilesChart(id: string, rows: readonly Percentiles[]): stri
     const y = index * row + 24
     body += label(0, y + 4, name, 'start', 'chart-name')
     body += rect('range', x(p50), y - 4, x(p99) - x(p50), 8, ' rx="4"')
-    body += `<circle class="mark-p50" cx="${round(x(p50))}" cy="${y}" r="6"/>`
-    body += `<path class="mark-p95" d="M${round(x(p95))} ${y - 7}l7 7l-7 7l-7 -7z"/>`
-    body += rect('mark-p99', x(p99) - 2.5, y - 9, 5, 18)
+    const below = (share: string, ms: number): string => `${name}: ${share} below ${duration(ms)}`
+    body += told(`<circle class="mark-p50" cx="${round(x(p50))}" cy="${y}" r="6"/>`, below('half', p50))
+    body += told(`<path class="mark-p95" d="M${round(x(p95))} ${y - 7}l7 7l-7 7l-7 -7z"/>`, below('95 %', p95))
+    body += told(rect('mark-p99', x(p99) - 2.5, y - 9, 5, 18), below('99 %', p99))
   })
   const description = rows
     .map(({ name, p50, p95, p99 }) => `${name}: half below ${p50} ms, 95 % below ${p95} ms, 99 % below ${p99} ms`)
@@ -191,8 +206,7 @@ export function timelineChart(id: string, spans: readonly Span[], from: number, 
     const wide = Math.max(4, x(span.to) - x(span.from))
     const left = Math.min(x(span.from), width - wide)
     const tall = span.kind === 'waiting' ? 12 : 28
-    const title = `<title>${escapeHtml(span.text)}</title>`
-    body += rect(`span-${span.kind}`, left, (height - tall) / 2, wide, tall).replace(/\/>$/, `>${title}</rect>`)
+    body += told(rect(`span-${span.kind}`, left, (height - tall) / 2, wide, tall), span.text)
   }
   const description = `${spans.map(({ text }) => text).join('; ')}.`
   return svg({ id, title: 'Timeline of this record', description, width, height }, body)

@@ -179,7 +179,7 @@ for (const { name: backendName, make } of BACKENDS) {
       await host.backend.runById(id)
       const { html } = await visit(host, `/tasks/${id}`)
       expect(textOf(html)).to.match(/Attempt 1 failed .*RangeError : too far/)
-      expect(html).to.include('<details id="stack-1">')
+      expect(html).to.include('<details id="stack-0" open>')
       expect(attributes(html, 'formaction').map((action) => action.split('/').at(-1))).to.deep.equal([
         'retry',
         'delete',

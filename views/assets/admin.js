@@ -47,9 +47,10 @@
     const rest = next ? Math.floor((seconds - whole * size) / next[1]) : 0
     return rest > 0 ? `${whole} ${word} ${rest} ${next[0]}` : `${whole} ${word}`
   }
+  const utc = (iso) => `${iso.slice(0, 10)} ${iso.slice(11, 19)} UTC`
   const written = (iso) => {
     const date = new Date(iso)
-    if (zone === 'UTC') return `${iso.slice(0, 10)} ${iso.slice(11, 19)} UTC`
+    if (zone === 'UTC') return utc(iso)
     if (zone === 'local') {
       const day = `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`
       return `${day} ${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`
@@ -149,6 +150,11 @@
   let timer
   let asking = false
   let stopped = false
+  /** Of the last answer: a page in which nothing moved is not sent again. */
+  let tag = ''
+  /** The page is not there yet: ask until it is. */
+  let untilBack = live?.dataset.untilBack !== undefined
+  if (untilBack) seconds = 5
 
   const paused = () => {
     if (document.hidden) return 'hidden'
@@ -170,10 +176,12 @@
     const wait = Math.max(0, Math.ceil((dueAt - Date.now()) / 1000))
     if (reason) show(`paused: ${reason}`)
     else if (failures > 0) show(asking ? 'not reachable, asking …' : `not reachable, again in ${wait} s`)
+    else if (untilBack) show(asking ? 'asking …' : `not there yet, again in ${wait} s`)
     else show(`updated ${Math.max(0, Math.round((Date.now() - updatedAt) / 1000))} s ago`)
   }
   const swap = (next) => {
     const main = $('#main')
+    const known = new Set(all('details[id]', main).map((each) => each.id))
     const open = new Set(all('details[open][id]', main).map((each) => each.id))
     const scrolled = new Map(all('.scroll', main).map((each, index) => [index, each.scrollLeft]))
     const here = $('tr.here', main)?.id
@@ -181,7 +189,8 @@
     const focus = main.contains(active) ? pathTo(active, main) : null
     const top = window.scrollY
     main.replaceChildren(...next.childNodes)
-    for (const each of all('details[id]', main)) each.open = open.has(each.id)
+    // What was there keeps its state; what is new comes as the page has it.
+    for (const each of all('details[id]', main)) if (known.has(each.id)) each.open = open.has(each.id)
     all('.scroll', main).forEach((each, index) => {
       each.scrollLeft = scrolled.get(index) ?? 0
     })
@@ -209,16 +218,34 @@
       return null
     }
   }
+  /** Who asks may no longer see the page: a login may be behind this link. */
+  const stop = () => {
+    stopped = true
+    const link = document.createElement('a')
+    link.href = location.href
+    link.textContent = 'open the page again'
+    says.replaceChildren('stopped: ', link)
+    say('Live stopped: open the page again')
+  }
   const ask = async () => {
     asking = true
     const abort = new AbortController()
     const limit = setTimeout(() => abort.abort(), TIMEOUT_MS)
     try {
-      const answer = await fetch(location.href, { signal: abort.signal, redirect: 'manual', credentials: 'same-origin', headers: { Accept: 'text/html' } })
+      const answer = await fetch(location.href, { signal: abort.signal, redirect: 'manual', credentials: 'same-origin', headers: { Accept: 'text/html', ...(tag && { 'If-None-Match': tag }) } })
       if (answer.type === 'opaqueredirect' || answer.status === 401 || answer.status === 403) {
-        stopped = true
-        show('stopped: not allowed any more')
-        say('Live stopped: sign in again')
+        stop()
+        return
+      }
+      if (answer.status === 304) {
+        failures = 0
+        updatedAt = Date.now()
+        const at = new Date(answer.headers.get('Date') ?? NaN)
+        if (!Number.isNaN(at.getTime())) {
+          const clock = $('.foot time')
+          clock.dateTime = at.toISOString()
+          clock.textContent = utc(clock.dateTime)
+        }
         return
       }
       if (!answer.ok && answer.status !== 404) throw new Error(String(answer.status))
@@ -226,12 +253,19 @@
       const next = $('#main', page)
       if (!next) throw new Error('no page')
       failures = 0
+      tag = ''
       updatedAt = Date.now()
       ahead = Number(page.documentElement.dataset.now) - updatedAt
       // Something may have begun while the answer was on its way.
       if (seconds && !paused()) {
         swap(next)
+        tag = answer.headers.get('ETag') ?? ''
         document.title = page.title
+        if (untilBack) {
+          untilBack = false
+          setLive('')
+          say('The page is back')
+        }
         const clock = $('.foot time', page)
         if (clock) $('.foot time').replaceWith(clock)
       }
