@@ -1,18 +1,21 @@
 /**
  * The loop of a worker, turn by turn: settle what ended and take what fits, in one write; send the blocking read only when
  * nothing was there. What dead workers left, and what this one was handed and never learned of, comes before anything new.
+ * Up to two such writes are under way at a time, each for half of the slots: the server works on one while this process runs
+ * what the other brought. Everything else waits until none is.
  */
 import { systemClock } from './clock.ts'
 import type { Taken } from './storage/storage.ts'
 import { jittered } from './worker-errands.ts'
-import type { WorkerHands } from './worker-hands.ts'
+import type { Ended, WorkerHands } from './worker-hands.ts'
 import type { WorkerOutcomes } from './worker-outcomes.ts'
 import type { WorkerParts } from './worker-parts.ts'
 import type { WorkerReader } from './worker-reader.ts'
 import type { WorkerUpkeep } from './worker-upkeep.ts'
 
-/** What one call brings at most. */
-const TAKE_BATCH = 100
+/** What one call settles at most, and brings at most. */
+const BATCH = 100
+const CALLS_UNDER_WAY = 2
 const FIRST_BACKOFF_MS = 250
 const LAST_BACKOFF_MS = 5_000
 
@@ -29,6 +32,16 @@ export class WorkerLoop {
   readonly #outcomes: WorkerOutcomes
   readonly #reader: WorkerReader
   readonly #upkeep: WorkerUpkeep
+  /** Calls that settle and take, and were not answered yet. */
+  readonly #underWay = new Set<Promise<void>>()
+  /** Attempts that these calls settle, and how many they asked for. */
+  #ending = 0
+  #asked = 0
+  /** The last take brought all that it asked for: there is more. */
+  #plenty = false
+  #backoffMs = FIRST_BACKOFF_MS
+  /** Why one of these calls failed. */
+  #failure: { readonly error: unknown } | undefined
 
   constructor(parts: WorkerParts, { hands, outcomes, reader, upkeep }: LoopParts) {
     this.#parts = parts
@@ -41,14 +54,10 @@ export class WorkerLoop {
   /** Resolves when `maxTasks` are done or, not continuous, when nothing is due; after a stop when nothing is in hand. */
   async run(): Promise<void> {
     const { state, news } = this.#parts
-    let backoffMs = FIRST_BACKOFF_MS
     while (state.phase === 'running' || this.#holdsWork) {
       state.beginTurn()
       try {
-        const busy = (await this.#turn()) || (await this.#promoteBeforeEnd())
-        backoffMs = FIRST_BACKOFF_MS
-        news.recovered()
-        if (busy) continue
+        if ((await this.#turn()) || (await this.#promoteBeforeEnd())) continue
       } catch (error) {
         news.failed(error)
         state.mustRecover = true
@@ -56,8 +65,8 @@ export class WorkerLoop {
           this.#outcomes.abandon()
           continue
         }
-        await state.pause(jittered(backoffMs))
-        backoffMs = Math.min(backoffMs * 2, LAST_BACKOFF_MS)
+        await state.pause(jittered(this.#backoffMs))
+        this.#backoffMs = Math.min(this.#backoffMs * 2, LAST_BACKOFF_MS)
         continue
       }
       if (this.#finished()) return
@@ -66,38 +75,86 @@ export class WorkerLoop {
   }
 
   get #holdsWork(): boolean {
-    return this.#hands.size > 0 || this.#hands.ended.length > 0
+    return this.#hands.size > 0 || this.#hands.ended.length > 0 || this.#underWay.size > 0
   }
 
   /** One turn. False when there was nothing to do. */
   async #turn(): Promise<boolean> {
     const { state } = this.#parts
-    if (this.#hands.suspect) return await this.#turnOfSuspect()
-    if (state.mustRecover) await this.#recover()
-    if (state.reclaimDue && this.#free() > 0) await this.#reclaim(this.#free())
-    const ended = this.#outcomes.take()
+    if (this.#failure || this.#hands.suspect || state.mustRecover || (state.reclaimDue && this.#free() > 0)) {
+      await Promise.all(this.#underWay)
+      if (this.#failure) {
+        const { error } = this.#failure
+        this.#failure = undefined
+        throw error
+      }
+      if (this.#hands.suspect) return await this.#turnOfSuspect()
+      if (state.mustRecover) await this.#recover()
+      if (state.reclaimDue && this.#free() > 0) await this.#reclaim(this.#free())
+      this.#answered()
+    }
+    return this.#settleAndTake()
+  }
+
+  /** Sends what ended and asks for what fits; answers before the storage does. False when there was nothing to send. */
+  #settleAndTake(): boolean {
+    const { state } = this.#parts
+    if (this.#underWay.size === CALLS_UNDER_WAY) return false
+    const ended = this.#outcomes.take(this.#half)
     // Slots that this settle frees are taken again in the same write, unless one of those two waits for a slot: under a
     // backlog none would ever be left for it.
-    const count = state.mustRecover || state.reclaimDue ? 0 : Math.min(this.#free(ended.length), TAKE_BATCH)
-    const wanted = count > 0 && !(state.dry && ended.length === 0)
+    const count = state.mustRecover || state.reclaimDue ? 0 : Math.min(this.#free(ended.length), this.#half)
+    // A second take beside one whose answer is not known brings nothing, unless there was plenty a moment ago.
+    const wanted = count > 0 && (ended.length > 0 || (!state.dry && (this.#underWay.size === 0 || this.#plenty)))
     if (ended.length === 0 && !wanted) {
-      if (state.dry && count > 0) this.#reader.start()
+      if (state.dry && count > 0 && this.#underWay.size === 0) this.#reader.start()
       return false
     }
-    if (!wanted) {
-      await this.#outcomes.settle(ended)
-      return true
-    }
+    const call = this.#send(ended, wanted ? count : 0).finally(() => {
+      this.#underWay.delete(call)
+      state.wakeUp()
+    })
+    this.#underWay.add(call)
+    return true
+  }
+
+  /** Never rejects: a failure is kept until no call is under way any more. */
+  async #send(ended: readonly Ended[], count: number): Promise<void> {
+    const { state } = this.#parts
     const [sentAtMs, signs] = [systemClock.monotonicMs(), state.signs]
-    const taken = ended.length === 0 ? await this.#take(count) : await this.#outcomes.settleAndTake(ended, count)
+    let taken: Taken | undefined
+    this.#ending += ended.length
+    this.#asked += count
+    try {
+      if (count === 0) await this.#outcomes.settle(ended)
+      else taken = ended.length === 0 ? await this.#take(count) : await this.#outcomes.settleAndTake(ended, count)
+      this.#answered()
+    } catch (error) {
+      this.#failure ??= { error }
+    } finally {
+      this.#ending -= ended.length
+      this.#asked -= count
+    }
+    if (!taken) return
+    this.#plenty = taken.begun.length === count
     state.dry = taken.begun.length === 0 && taken.passed === 0 && signs === state.signs
     this.#hands.begin(taken.begun, sentAtMs)
-    return true
+  }
+
+  /** The storage is there. */
+  #answered(): void {
+    this.#backoffMs = FIRST_BACKOFF_MS
+    this.#parts.news.recovered()
+  }
+
+  /** What one call settles and takes: half of all slots, so that two calls share them. */
+  get #half(): number {
+    return Math.min(BATCH, Math.ceil(this.#parts.settings.concurrency / CALLS_UNDER_WAY))
   }
 
   /** Settles what still ends; then one runs alone. */
   async #turnOfSuspect(): Promise<boolean> {
-    const ended = this.#outcomes.take()
+    const ended = this.#outcomes.take(BATCH)
     if (ended.length === 0) return this.#hands.startSuspect()
     await this.#outcomes.settle(ended)
     return true
@@ -106,14 +163,15 @@ export class WorkerLoop {
   /** Slots for further attempts, once so many more have ended; one belongs to the blocking read while it is out. */
   #free(ending = 0): number {
     const reserved = this.#reader.reading ? 1 : 0
-    return Math.min(this.#parts.settings.concurrency - this.#hands.size + ending, this.#left()) - reserved
+    const held = this.#hands.size - this.#ending - ending + this.#asked
+    return Math.min(this.#parts.settings.concurrency - held, this.#left()) - reserved
   }
 
   /** How many more may begin. */
   #left(): number {
     const { state, settings } = this.#parts
     if (state.phase !== 'running') return 0
-    return settings.maxTasks === 0 ? Infinity : settings.maxTasks - state.begun
+    return settings.maxTasks === 0 ? Infinity : settings.maxTasks - state.begun - this.#asked
   }
 
   #finished(): boolean {
@@ -134,7 +192,7 @@ export class WorkerLoop {
 
   async #promoteBeforeEnd(): Promise<boolean> {
     const { state, settings } = this.#parts
-    if (settings.continuous || !state.dry || this.#hands.size > 0 || state.phase !== 'running') return false
+    if (settings.continuous || !state.dry || this.#holdsWork || state.phase !== 'running') return false
     await this.#upkeep.promoteNow()
     return !state.dry
   }

@@ -7,8 +7,7 @@ import type { SettleWord, Taken } from './storage/storage.ts'
 import type { Ended, WorkerHands } from './worker-hands.ts'
 import type { WorkerParts } from './worker-parts.ts'
 
-/** What one call carries at most. */
-const SETTLE_BATCH = 100
+/** Characters that one call carries at most. */
 const SETTLE_LENGTH = 2_000_000
 
 export class WorkerOutcomes {
@@ -24,12 +23,13 @@ export class WorkerOutcomes {
   }
 
   /** What ended first, as much as one settle carries: a hundred large results would not be answered in time, ever. */
-  take(): Ended[] {
+  take(most: number): Ended[] {
     const { ended } = this.#hands
+    if (ended.length === 0) return []
     let length = 0
     const tooMany = ended.findIndex(({ settlement: { payload } }, index) => {
       length += payload.length
-      return index === SETTLE_BATCH || (index > 0 && length > SETTLE_LENGTH)
+      return index === most || (index > 0 && length > SETTLE_LENGTH)
     })
     return ended.splice(0, tooMany === -1 ? ended.length : tooMany)
   }
@@ -93,6 +93,7 @@ export class WorkerOutcomes {
   #answered(ended: readonly Ended[], words: readonly SettleWord[]): void {
     const { state, news } = this.#parts
     const finished: string[] = []
+    const now = systemClock.monotonicMs()
     this.#hands.release(ended.map(({ hand }) => hand))
     ended.forEach(({ hand, settlement }, index) => {
       const word = words[index] ?? 'LOST'
@@ -108,8 +109,13 @@ export class WorkerOutcomes {
       }
       if (news.isHeard('settled')) {
         news.tell('settled', {
-          ...{ id: record.id, name: record.name, queueName: record.queueName, attempt: record.attempts },
-          ...{ outcome: settlement.outcome, word, durationMs: systemClock.monotonicMs() - hand.startedMs },
+          id: record.id,
+          name: record.name,
+          queueName: record.queueName,
+          attempt: record.attempts,
+          outcome: settlement.outcome,
+          word,
+          durationMs: now - hand.startedMs,
           error: settlement.outcome === 'SUCCESSFUL' ? null : settlement.payload,
         })
       }
