@@ -155,6 +155,29 @@ const CALLS: Readonly<Record<ScriptName, readonly ((bench: ScriptBench, token: s
   heartbeat: [(bench) => bench.run('heartbeat', 'first.holder', 'held', '0')],
   'forget-worker': [(bench) => bench.run('forget-worker', 'first.holder', '')],
   brief: [(bench) => bench.run('brief', 9, 1, 'status', 'a')],
+  'inspect-keys': [(bench) => bench.run('inspect-keys', '0', 500, '*')],
+  'inspect-records': [
+    (bench) => bench.run('inspect-records', 5, 'status', 'queueName', 'name', 'priority', 'entryId', 'a'),
+  ],
+  'inspect-index': [(bench) => bench.run('inspect-index', bench.keys.leases, '0')],
+  'inspect-entries': [(bench) => bench.run('inspect-entries', bench.stream(), '-')],
+  'inspect-pending': [(bench) => bench.run('inspect-pending', bench.stream(), '-')],
+  'inspect-consumers': [(bench) => bench.run('inspect-consumers', bench.stream())],
+  'inspect-workers': [(bench) => bench.run('inspect-workers', 'first.holder')],
+  'inspect-totals': [(bench) => bench.run('inspect-totals')],
+  'repair-record': [(bench) => bench.run('repair-record', 'a', 0)],
+  'repair-row': ['READY', 'RUNNING', 'SUCCESSFUL', 'FAILED'].flatMap((status) => [
+    (bench) => bench.run('repair-row', 'a', 'cell', 'mail', 'send', status),
+    (bench) => bench.run('repair-row', 'a', 'delayed', 'mail', '', ''),
+    (bench) => bench.run('repair-row', 'a', 'lease', '', '', ''),
+  ]),
+  'repair-entry': [
+    async (bench) => bench.run('repair-entry', bench.stream(), (await recordOf(bench))['entryId'] || '1-1'),
+  ],
+  'repair-group': [(bench) => bench.run('repair-group', bench.stream())],
+  'repair-consumer': [(bench) => bench.run('repair-consumer', bench.stream(), 'first.holder', 0)],
+  'repair-worker': [(bench) => bench.run('repair-worker', 'first.holder')],
+  'repair-lifetime': [(bench) => bench.run('repair-lifetime', bench.stream(), '')],
 }
 
 /** What a move is to a record that keeps its state: another attempt, deadline or place. */

@@ -7,6 +7,7 @@ import { systemClock } from '../../clock.ts'
 import type { Clock } from '../../clock.ts'
 import { StorageUnavailableError } from '../../errors.ts'
 import { isFinal } from '../../task-status.ts'
+import type { Examinable, Inspection } from '../inspection.ts'
 import type {
   BlockingTakeRequest,
   Brief,
@@ -28,6 +29,7 @@ import type {
 } from '../storage.ts'
 import { DeliveryVerbs } from './delivery-verbs.ts'
 import { Keyspace } from './keyspace.ts'
+import { MemoryInspection } from './memory-inspection.ts'
 import { longestWaits, readStats } from './queue-figures.ts'
 import { reclaim } from './reclaim.ts'
 import { RecordVerbs } from './record-verbs.ts'
@@ -37,7 +39,7 @@ import { WorkerVerbs } from './worker-verbs.ts'
 /** Each verb answers what `Storage` says it does; the types are taken from there. */
 type Answer<Verb extends keyof Storage> = ReturnType<Storage[Verb]>
 
-export class MemoryStorage implements Storage {
+export class MemoryStorage implements Storage, Examinable {
   readonly #clock: Clock
   readonly #keyspace = new Keyspace()
   readonly #records = new RecordVerbs(this.#keyspace)
@@ -58,6 +60,10 @@ export class MemoryStorage implements Storage {
       address: 'this process',
       warnings: [],
     }))
+  }
+
+  inspections(): readonly Inspection[] {
+    return [new MemoryInspection(this.#keyspace, () => this.#clock.now())]
   }
 
   close(): Promise<void> {

@@ -75,6 +75,19 @@ export class Stream {
     return this.#entries.has(entryId)
   }
 
+  entryOf(entryId: string): Entry | undefined {
+    return this.#entries.get(entryId)
+  }
+
+  isPending(entryId: string): boolean {
+    return this.#pending.score(entryId) !== undefined
+  }
+
+  /** Every entry, as they stand now. */
+  all(): readonly Entry[] {
+    return [...this.#entries.values()]
+  }
+
   /** Hands the oldest undelivered entries to a consumer: from here on they are pending. */
   read(consumer: string, count: number, now: number): readonly Entry[] {
     const read: Entry[] = []

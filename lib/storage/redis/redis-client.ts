@@ -14,6 +14,7 @@ export interface RedisClientLike {
 export interface RedisPipeline {
   evalsha(sha: string, keys: string, ...args: string[]): this
   hmget(key: string, ...fields: string[]): this
+  hmgetBuffer(key: string, ...fields: string[]): this
   zcard(key: string): this
   zcount(key: string, min: string, max: string): this
   xlen(key: string): this

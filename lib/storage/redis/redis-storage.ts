@@ -3,6 +3,7 @@
  * (redis-records.ts, redis-deliveries.ts, redis-workers.ts). Opens its own connections, at first use; a client that was handed
  * in is only duplicated.
  */
+import type { Examinable, Inspection } from '../inspection.ts'
 import type {
   BlockingTakeRequest,
   Brief,
@@ -24,6 +25,7 @@ import type {
 import { probeAccess } from './access-probe.ts'
 import type { ServerSettings } from './redis-client.ts'
 import { RedisDeliveries } from './redis-deliveries.ts'
+import { RedisInspection } from './redis-inspection.ts'
 import { RedisLink } from './redis-link.ts'
 import type { RedisStorageOptions } from './redis-link.ts'
 import { RedisRecords } from './redis-records.ts'
@@ -35,7 +37,7 @@ export type { RedisStorageOptions } from './redis-link.ts'
 /** Each verb answers what `Storage` says it does; the types are taken from there. */
 type Answer<Verb extends keyof Storage> = ReturnType<Storage[Verb]>
 
-export class RedisStorage implements Storage {
+export class RedisStorage implements Storage, Examinable {
   readonly #link: RedisLink
   readonly #records: RedisRecords
   readonly #deliveries: RedisDeliveries
@@ -74,6 +76,10 @@ export class RedisStorage implements Storage {
       this.#warned.add(code)
     }
     return facts
+  }
+
+  inspections(): readonly Inspection[] {
+    return [new RedisInspection(this.#link)]
   }
 
   close(): Promise<void> {

@@ -1,0 +1,115 @@
+/**
+ * The second part of an inspection: records, each judged by what one script read of it at one moment. Payloads are fetched beside
+ * that, so many bytes at a time, and parsed here: they are never decoded in a script.
+ */
+import { isUtf8 } from 'node:buffer'
+import type { Finding } from '../inspection.ts'
+import type { Invariant } from '../invariants.ts'
+import { judgePayloads, judgeRecord } from '../judgement.ts'
+import { INSPECTED_FIELDS, recordAnswerOf } from './inspection-answers.ts'
+import type { RecordAnswer } from './inspection-answers.ts'
+import type { InspectionWalk } from './inspection-walk.ts'
+
+/** Records that one script reads: about 2 ms of the server's time. */
+const BATCH = 50
+/** Payloads that are held at a time. One record may have more alone. */
+const PAYLOAD_BYTES = 4_000_000
+
+/** A finished record may outlive its retention by a sweep, its jitter, and a second. */
+export const SWEEPS = 1.25
+export const SWEEP_GRACE_MS = 1_000
+
+export async function* inspectRecords(walk: InspectionWalk, ids: readonly string[]): AsyncGenerator<Finding, void> {
+  for (let start = 0; start < ids.length && !walk.isStopped; start += BATCH) {
+    const batch = ids.slice(start, start + BATCH)
+    const fields = [String(INSPECTED_FIELDS.length), ...INSPECTED_FIELDS]
+    const [now, ...rows] = (await walk.run('inspect-records', [...fields, ...batch])) as [string, ...string[][]]
+    const answers = rows.map((row) => recordAnswerOf(walk.link.keys, Number(now), row))
+    for (const answer of answers) yield* judge(walk, answer)
+    yield* judgeAllPayloads(walk, answers)
+    walk.passed(batch.length)
+  }
+}
+
+async function* judge(walk: InspectionWalk, answer: RecordAnswer): AsyncGenerator<Finding, void> {
+  if (answer.word === 'GONE') {
+    // Deleted since its name was read; its name was counted.
+    walk.keys -= 1
+    return
+  }
+  const { id } = answer
+  const key = walk.link.keys.record(id)
+  const wrong = (invariant: Invariant, found: string, expected: string): Finding => {
+    return { invariant, id, key, found, expected, repairable: false }
+  }
+  if (answer.word === 'WRONG') {
+    yield wrong('I1', answer.type, 'hash')
+    return
+  }
+  walk.records += 1
+  if (answer.otherFields !== '') yield wrong('I2', `other fields: ${answer.otherFields}`, 'the fields of a record')
+  if (answer.word === 'DAMAGED') {
+    yield wrong('I2', answer.damage, 'a record that can be read')
+    return
+  }
+  const { retentionMs, claimIntervalMs, isAttended } = walk.request
+  const sweepMs = claimIntervalMs * SWEEPS + SWEEP_GRACE_MS
+  const findings = judgeRecord(answer.evidence, {
+    retentionMs,
+    sweepMs: isAttended(null, sweepMs) ? sweepMs : null,
+  }).filter((finding) => finding.invariant !== 'I12' || isNews(walk, finding))
+  const mended = new Set<unknown>()
+  if (walk.request.repair && findings.some(({ repairable }) => repairable)) {
+    for (const word of await walk.run('repair-record', [id, String(retentionMs)])) mended.add(word)
+  }
+  for (const finding of findings) {
+    yield await walk.tell(finding, () => Promise.resolve(mended.has(finding.invariant)))
+  }
+}
+
+function isNews({ unlisted }: InspectionWalk, { key, found }: Finding): boolean {
+  const before = unlisted.size
+  return unlisted.add(`${key} ${found}`).size > before
+}
+
+async function* judgeAllPayloads(
+  walk: InspectionWalk,
+  answers: readonly RecordAnswer[],
+): AsyncGenerator<Finding, void> {
+  let ids: string[] = []
+  let bytes = 0
+  for (const answer of answers) {
+    if (answer.word !== 'FOUND') continue
+    if (ids.length > 0 && bytes + answer.payloadBytes > PAYLOAD_BYTES) {
+      yield* await judgePayloadsOf(walk, ids)
+      ids = []
+      bytes = 0
+    }
+    ids.push(answer.id)
+    bytes += answer.payloadBytes
+  }
+  if (ids.length > 0) yield* await judgePayloadsOf(walk, ids)
+}
+
+/** Status, attempts and payloads of each record come in one read: what is judged was so at one moment. */
+async function judgePayloadsOf({ link }: InspectionWalk, ids: readonly string[]): Promise<Finding[]> {
+  const replies = await link.pipeline('read payloads', (pipeline) => {
+    for (const id of ids) {
+      pipeline.hmgetBuffer(link.keys.record(id), 'status', 'attempts', 'args', 'returnValue', 'errors')
+    }
+  })
+  return ids.flatMap((id, index) => {
+    // Deleted since, or a key of another type.
+    const values = replies[index]
+    if (!Array.isArray(values) || values[0] === null) return []
+    const buffers = (values as (Buffer | null)[]).map((value) => value ?? Buffer.alloc(0))
+    const key = link.keys.record(id)
+    const odd = ['args', 'returnValue', 'errors'].filter((_, at) => !isUtf8(buffers[at + 2] ?? Buffer.alloc(0)))
+    if (odd.length > 0) {
+      const found = `${odd.join(', ')} not UTF-8`
+      return [{ invariant: 'I2', id, key, found, expected: 'UTF-8', repairable: false } satisfies Finding]
+    }
+    const [status = '', attempts = '', args = '', returnValue = '', errors = ''] = buffers.map(String)
+    return judgePayloads({ id, key, status, attempts: Number(attempts), args, returnValue, errors })
+  })
+}
