@@ -51,7 +51,7 @@ async function frozen(): Promise<void> {
 }
 
 async function blocked(orders: Pick<ChildOrders, 'kind' | 'inThread'> = {}): Promise<void> {
-  await using run = await FaultRun.start({ claimTimeoutSeconds: 2, claimIntervalSeconds: 0.3 })
+  await using run = await FaultRun.start({ claimTimeoutSeconds: 4, claimIntervalSeconds: 0.3 })
   const [blocking, second] = await Promise.all([run.spawn(orders), run.spawn()])
   // It takes nothing until the other one has the task
   await second.signal('SIGSTOP')
