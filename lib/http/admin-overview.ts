@@ -2,8 +2,6 @@
  * The overview: counts, ages, rates and heartbeats of one backend, and what is wrong in plain words.
  * Everything is read from the index, the heads of streams, the counts by minute and the heartbeats: no records.
  */
-import { StorageUnfitError } from '../errors.ts'
-import type { MinuteOfStats } from '../storage/storage.ts'
 import { TASK_STATUSES } from '../task-status.ts'
 import type { Cell } from '../storage/storage.ts'
 import type { TaskStatus } from '../task-status.ts'
@@ -13,20 +11,15 @@ import { count, counted, duration, share } from './admin-format.ts'
 import { statusModel } from './admin-models.ts'
 import type { StatusModel } from './admin-models.ts'
 import { bareView, queryText } from './admin-view.ts'
-import { factsOf, knows, serves } from './admin-workers.ts'
-import type { WorkerFacts } from './admin-workers.ts'
+import { perQueue, percentilesOf } from './admin-stats.ts'
+import { serverWarnings, warningsOf } from './admin-warnings.ts'
+import type { Warning } from './admin-warnings.ts'
+import { factsOf } from './admin-workers.ts'
 import { percentilesChart, queuesChart, sparkline, throughputChart } from './charts.ts'
 
 const MINUTES = 60
 const CHARTED_QUEUES = 12
 const LISTED_QUEUES = 200
-
-export interface Warning {
-  readonly title: string
-  readonly text: string
-  readonly href: string | null
-  readonly cure: string
-}
 
 export interface QueueRow {
   readonly name: string
@@ -44,7 +37,12 @@ export interface QueueRow {
 }
 
 export interface OverviewModel extends FrameModel {
-  readonly counts: readonly { readonly status: StatusModel; readonly count: string; readonly href: string }[]
+  readonly counts: readonly {
+    readonly status: StatusModel
+    readonly count: string
+    readonly href: string
+    readonly note: string
+  }[]
   readonly total: number
   readonly warnings: readonly Warning[]
   readonly queues: readonly QueueRow[]
@@ -53,6 +51,8 @@ export interface OverviewModel extends FrameModel {
   readonly throughput: string
   readonly throughputRows: readonly { readonly at: string; readonly successful: string; readonly failed: string }[]
   readonly hasStats: boolean
+  /** Since when what ended is counted. */
+  readonly countedSince: string
   readonly queuesChart: string
   readonly queueBars: readonly {
     readonly name: string
@@ -92,115 +92,6 @@ async function readSums({ backend }: AdminContext, catalog: { tasks: readonly Om
     if (status === 'READY' && cellCount > 0) ready.push({ queueName, name, count: cellCount })
   })
   return { byStatus, byQueue, ready }
-}
-
-const NOBODY = 'Nobody runs these.'
-
-/** What the start-up checks say of the server, each with its cure in brackets; also that it cannot serve at all. */
-async function serverWarnings({ backend }: AdminContext): Promise<readonly Warning[]> {
-  const warning = (message: string): Warning => {
-    const [, text = message, cure = ''] = /^(.*) \(([^()]*)\)$/.exec(message) ?? []
-    return { title: 'The server may lose tasks.', text: sentence(text), href: null, cure: sentence(cure) }
-  }
-  try {
-    return (await backend.storage.connect()).warnings.map(({ message }) => warning(message))
-  } catch (error) {
-    if (!(error instanceof StorageUnfitError)) throw error
-    // Its message names an address, which no page shows.
-    const faults = {
-      role: 'It is a replica or a sentinel, and takes no writes.',
-      version: 'It is too old.',
-      access: 'Its user is not permitted to do what tasks need.',
-    }
-    return [{ title: 'The server cannot serve.', text: faults[error.fault], href: null, cure: 'The log has more.' }]
-  }
-}
-
-const sentence = (text: string): string => (text === '' ? '' : `${text.charAt(0).toUpperCase()}${text.slice(1)}.`)
-
-function warningsOf(
-  context: AdminContext,
-  { ready, byStatus }: Sums,
-  workers: readonly WorkerFacts[],
-): readonly Warning[] {
-  const { base, view } = context
-  const link = (queueName: string, name: string): string =>
-    `${base}/tasks${queryText({ ...bareView(view), status: ['READY'], queue: [queueName], name: [name] })}`
-  const live = workers.filter((worker) => worker.live)
-  if (live.length === 0) {
-    if (byStatus.READY === 0) return []
-    return [
-      {
-        title: NOBODY,
-        text: `${counted(byStatus.READY, 'record waits', 'records wait')}, and no worker was heard of in the last minute.`,
-        href: null,
-        cure: 'Start one: npx run-redis-tasks --continuous ./tasks.js',
-      },
-    ]
-  }
-  const title = NOBODY
-  const missing = ready.flatMap(({ queueName, name, count: waiting }): Warning[] => {
-    const here = live.filter((worker) => serves(worker, queueName))
-    if (here.some((worker) => knows(worker, name))) return []
-    const text = `${count(waiting)} ${waiting === 1 ? 'record' : 'records'} of “${name}” in queue “${queueName}”:`
-    return here.length === 0
-      ? [
-          {
-            title,
-            text: `${text} no live worker serves this queue.`,
-            href: link(queueName, name),
-            cure: `Start one with --queue ${queueName}, or without --queue for all.`,
-          },
-        ]
-      : [
-          {
-            title,
-            text: `${text} no live worker knows this task.`,
-            href: link(queueName, name),
-            cure: 'Start a worker with the module that defines it.',
-          },
-        ]
-  })
-  return missing.slice(0, 10)
-}
-
-interface Totals {
-  successful: number
-  failed: number
-}
-
-function perQueue(stats: readonly MinuteOfStats[]): ReadonlyMap<string, readonly Totals[]> {
-  const queues = new Map<string, Totals[]>()
-  stats.forEach(({ counts }, index) => {
-    for (const { queueName, kind, count: ended } of counts) {
-      if (kind === 'wait') continue
-      const minutes = queues.get(queueName) ?? stats.map(() => ({ successful: 0, failed: 0 }))
-      queues.set(queueName, minutes)
-      const minute = minutes[index]
-      if (minute) minute[kind === 'FAILED' ? 'failed' : 'successful'] += ended
-    }
-  })
-  return queues
-}
-
-/** The upper bound of the bucket below which a part of the times lies. */
-function percentile(buckets: readonly number[], part: number): number {
-  const total = buckets.reduce((sum, each) => sum + each, 0)
-  let seen = 0
-  for (const [bucket, each] of buckets.entries()) {
-    seen += each
-    if (seen >= total * part) return 2 ** bucket
-  }
-  return 1
-}
-
-function bucketsOf(stats: readonly MinuteOfStats[], wait: boolean): readonly number[] {
-  const buckets = Array.from({ length: 25 }, () => 0)
-  for (const { counts } of stats) {
-    for (const { kind, bucket, count: ended } of counts)
-      if ((kind === 'wait') === wait) buckets[bucket] = (buckets[bucket] ?? 0) + ended
-  }
-  return buckets
 }
 
 /** Five full minutes: long enough to be calm, short enough to be now. */
@@ -265,24 +156,31 @@ export async function overviewModel(context: AdminContext): Promise<OverviewMode
       failed: total.reduce((sum, { failed }) => sum + failed, 0),
     }
   })
-  const measures = [
-    { name: 'Wait', buckets: bucketsOf(stats, true) },
-    { name: 'Run', buckets: bucketsOf(stats, false) },
-  ].filter(({ buckets }) => buckets.some((each) => each > 0))
-  const percentiles = measures.map(({ name, buckets }) => ({
-    name,
-    p50: percentile(buckets, 0.5),
-    p95: percentile(buckets, 0.95),
-    p99: percentile(buckets, 0.99),
-  }))
+  const percentiles = percentilesOf(stats)
   const charted = [...bars]
     .sort((a, b) => b.waiting + b.delayed + b.running - (a.waiting + a.delayed + a.running))
     .slice(0, CHARTED_QUEUES)
   const slots = live.reduce((sum, { seen: { fields } }) => sum + (Number(fields['concurrency']) || 0), 0)
   const busy = live.reduce((sum, { seen: { fields } }) => sum + (Number(fields['running']) || 0), 0)
+  const delayed = bars.reduce((sum, bar) => sum + bar.delayed, 0)
+  const oldest = Math.max(...waits.map((wait) => wait ?? -1), -1)
+  const ended = minutes.reduce((sum, { successful, failed }) => sum + successful + failed, 0)
+  const failures = minutes.reduce((sum, { failed }) => sum + failed, 0)
+  const lately = minutes.slice(-1 - RATE_MINUTES, -1).reduce((sum, { successful }) => sum + successful, 0)
+  const run = percentiles.find(({ name }) => name === 'Run')
+  const notes: Readonly<Record<TaskStatus, string>> = {
+    READY: [
+      ...(oldest >= 0 ? [`oldest waits ${duration(oldest)}`] : []),
+      ...(delayed > 0 ? [`${count(delayed)} delayed`] : []),
+    ].join(', '),
+    RUNNING: run ? `half took less than ${duration(run.p50)}` : '',
+    SUCCESSFUL: ended > 0 ? `${(lately / RATE_MINUTES).toFixed(1)} a minute` : '',
+    FAILED: ended > 0 ? `${share(failures, ended)} of the last hour` : '',
+  }
   return {
     ...frame(context, { title: 'Overview', section: 'overview', live: true, notice: null }),
     counts: TASK_STATUSES.map((status) => ({
+      note: notes[status],
       status: statusModel(status, null, 0),
       count: count(sums.byStatus[status]),
       href: link({ status: [status] }),
@@ -294,13 +192,14 @@ export async function overviewModel(context: AdminContext): Promise<OverviewMode
     workers: {
       live: live.length,
       text: counted(live.length, 'live worker'),
-      slots: `${count(busy)} of ${count(slots)} slots in use`,
+      slots: live.length === 0 ? 'none was heard of' : `${count(busy)} of ${count(slots)} slots in use`,
       href: `${base}/workers${queryText(bare)}`,
     },
     throughput: throughputChart('throughput', minutes),
     throughputRows: minutes
       .filter(({ successful, failed }, index) => successful + failed > 0 || index === minutes.length - 1)
       .map(({ label, successful, failed }) => ({ at: label, successful: count(successful), failed: count(failed) })),
+    countedSince: `${minutes[0]?.label ?? ''} UTC`,
     hasStats: minutes.some(({ successful, failed }) => successful + failed > 0),
     queuesChart: queuesChart('queues', charted),
     queueBars: charted.map(({ name, waiting, delayed, running }) => ({

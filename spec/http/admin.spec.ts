@@ -81,7 +81,9 @@ for (const { name: backendName, make } of BACKENDS) {
       await host.backend.runById(failed)
       const { status, html } = await visit(host, '')
       expect(status).to.equal(200)
-      expect(textOf(html)).to.match(/READY 3 RUNNING 0 SUCCESSFUL 0 FAILED 1 Workers 0/)
+      expect(textOf(html)).to.match(
+        /READY 3 oldest waits \S+ m?s RUNNING 0 half took less than \S+ m?s SUCCESSFUL 0 0\.0 a minute FAILED 1 100 % of the last hour Workers 0 none was heard of/,
+      )
       expect(textOf(html)).to.match(/3 records wait, and no worker was heard of/)
       expect(textOf(html)).to.match(/sums 3 \d+ ms|sums 3 0 s/)
       await host.backend.storage.heartbeat({

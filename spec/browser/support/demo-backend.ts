@@ -197,6 +197,7 @@ export async function demoBackend(alias = 'default', { scale = 1 }: { scale?: nu
       host: `${host}.example.internal`,
       pid: '4121',
       node: process.version,
+      version: '0.1.0',
       startedAt: String(clock.now() - (index + 1) * 7_700_000),
       state: 'running',
       concurrency: '10',
