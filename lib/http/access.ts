@@ -45,10 +45,15 @@ const LOOPBACK_ADDRESS = /^(::1|(::ffff:)?127\.\d{1,3}\.\d{1,3}\.\d{1,3})$/
 const LOOPBACK_HOST = /^(localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])(:\d{1,5})?$/i
 
 /** Open without `authorize`: a request of this very machine, straight to it, outside production. */
-export function isLoopback(req: Pick<IncomingMessage, 'socket' | 'headers'>, env = process.env['NODE_ENV']): boolean {
+export function isLoopback(
+  req: Pick<IncomingMessage, 'socket' | 'headers'> & Partial<Pick<IncomingMessage, 'headersDistinct'>>,
+  env = process.env['NODE_ENV'],
+): boolean {
   if (env === 'production') return false
   if (!LOOPBACK_ADDRESS.test(req.socket.remoteAddress ?? '')) return false
   if (FORWARDED.some((name) => req.headers[name] !== undefined)) return false
+  // Of two Host headers Node keeps the first, and something on the way may have gone by the other.
+  if ((req.headersDistinct?.['host'] ?? []).length > 1) return false
   return LOOPBACK_HOST.test(req.headers.host ?? '')
 }
 

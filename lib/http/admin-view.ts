@@ -42,7 +42,10 @@ export interface AdminView {
 
 const SINGLE = ['backend', 'priority', 'text', ...TIME_FIELDS, 'sort', 'size', 'after', 'before', 'live'] as const
 const MANY = ['status', 'queue', 'name'] as const
-const SORTS: Readonly<Record<string, RecordOrder>> = { newest: '-enqueuedAt', oldest: 'enqueuedAt' }
+const SORTS: ReadonlyMap<string, RecordOrder> = new Map([
+  ['newest', '-enqueuedAt'],
+  ['oldest', 'enqueuedAt'],
+])
 
 function refuse(field: string, shape: string, got: unknown, cure: string): never {
   throw new TaskOptionError(`/${field}`, shape, got, cure)
@@ -111,7 +114,8 @@ export function viewOf(query: URLSearchParams, more: readonly string[] = []): Ad
     priority,
     text,
     times,
-    order: SORTS[get('sort') || 'newest'] ?? refuse('sort', 'newest or oldest', get('sort'), 'leave it out for newest'),
+    order:
+      SORTS.get(get('sort') || 'newest') ?? refuse('sort', 'newest or oldest', get('sort'), 'leave it out for newest'),
     size: size ?? refuse('size', `one of ${PAGE_SIZES.join(', ')}`, get('size'), 'leave it out for 50'),
     after: get('after'),
     before: get('before'),

@@ -1,4 +1,5 @@
 /** Requests as they are: paths and headers go out as they were given, bytes on a socket too. Each has an end in time. */
+import { once } from 'node:events'
 import { Agent, request } from 'node:http'
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http'
 import { connect } from 'node:net'
@@ -59,6 +60,14 @@ export class RawClient implements Disposable {
     let text = ''
     for await (const chunk of socket) text += String(chunk)
     return text
+  }
+
+  /** The beginning of a request; then the caller is gone. Resolves when the other side has noticed. */
+  async hangUp(start: string): Promise<void> {
+    const socket = connect(this.#port, '127.0.0.1')
+    await new Promise<void>((resolve) => socket.write(start, () => resolve()))
+    socket.resetAndDestroy()
+    await once(socket, 'close')
   }
 
   [Symbol.dispose](): void {
