@@ -4,7 +4,6 @@
  * server did not answer in time: a socket can be dead without a sign, and a driver's own retries never end.
  */
 import { StorageUnavailableError } from '../../errors.ts'
-import { isDemoted } from './connection.ts'
 import type { Connection } from './connection.ts'
 import type { RedisConnection } from './redis-client.ts'
 
@@ -76,7 +75,7 @@ export class BlockingReader implements EntryReader {
     } catch (error) {
       // On a cluster the next read may go to another node, where this connection has another id.
       if (client.isCluster) this.#clientId = undefined
-      if (isDemoted(error)) this.#connection.replace(client)
+      this.#connection.replaceDemoted(error, client)
       throw error
     }
   }

@@ -2,6 +2,7 @@
  * One connection of one role, opened at its first use and made anew when it stopped answering.
  * Turns a driver's errors into ours; what it does not know it passes on unchanged.
  */
+import { systemClock } from '../../clock.ts'
 import { StorageFullError, StorageUnavailableError, TaskError } from '../../errors.ts'
 import { redactUrl } from '../../logger.ts'
 import type { Logger } from '../../logger.ts'
@@ -56,8 +57,10 @@ function meaningOf(error: Error): (typeof UNAVAILABLE)[number] | undefined {
   return UNAVAILABLE.find(([pattern]) => pattern.test(text))
 }
 
-/** The server became a replica: whoever is the master now is found by connecting anew, through sentinels or a name. */
-export function isDemoted(error: unknown): boolean {
+/** A server that stays a replica is not connected to with every command that it refuses. */
+const DEMOTED_PAUSE_MS = 500
+
+function isDemoted(error: unknown): boolean {
   return error instanceof Error && /READONLY|UNBLOCKED/.test(error.message)
 }
 
@@ -67,6 +70,8 @@ export class Connection {
   readonly #logger: Logger
   #client: RedisConnection | undefined
   #closed = false
+  /** Until then a refusal by a replica replaces no client. */
+  #demotedUntilMs = 0
   /** Why there is no connection, since it was lost. */
   #outage: Error | undefined
 
@@ -92,8 +97,8 @@ export class Connection {
     } catch (error) {
       // Who has the slots of a node that is gone is known elsewhere.
       if (error instanceof Error && error.message.includes('Connection is closed')) client.refreshSlotsCache?.()
-      if (isDemoted(error) || (error instanceof Error && error.message.includes('Command timed out')))
-        this.replace(client)
+      if (error instanceof Error && error.message.includes('Command timed out')) this.replace(client)
+      this.replaceDemoted(error, client)
       throw storageError(error, action, this.#factory.address, this.#outage)
     }
   }
@@ -103,6 +108,16 @@ export class Connection {
     if (!client || client !== this.#client) return
     this.#client = undefined
     client.disconnect()
+  }
+
+  /**
+   * Drops a client whose server became a replica: whoever is the master now is found by connecting anew, through sentinels or
+   * a name.
+   */
+  replaceDemoted(error: unknown, client: RedisConnection): void {
+    if (!isDemoted(error) || systemClock.monotonicMs() < this.#demotedUntilMs) return
+    this.#demotedUntilMs = systemClock.monotonicMs() + DEMOTED_PAUSE_MS
+    this.replace(client)
   }
 
   close(): void {
