@@ -3,7 +3,7 @@
  * Never rejects and writes nothing: it answers with what has to be written. Whatever user code throws or returns stays in here.
  */
 import type { Clock } from './clock.ts'
-import { TaskHandedBackError, TaskLeaseLostError, TaskTimeoutError } from './errors.ts'
+import { TaskCancelledError, TaskHandedBackError, TaskLeaseLostError, TaskTimeoutError } from './errors.ts'
 import { decode, encodeError, encodeReturnValue } from './json.ts'
 import { retryDelayMs } from './retry-policy.ts'
 import type { Delivery, Lease, Settlement, StoredRecord } from './storage/storage.ts'
@@ -11,8 +11,11 @@ import type { TaskBackend } from './task-backend.ts'
 import type { TaskContext } from './task-context.ts'
 import type { AnyTask } from './task.ts'
 
-/** What has to be written: an outcome, or nothing but the hand-back. */
-export type Ending = { readonly settle: Settlement } | { readonly requeue: Lease }
+/** What has to be written: an outcome, nothing but the hand-back, or nothing at all. */
+export type Ending = { readonly settle: Settlement } | { readonly requeue: Lease } | { readonly cancelled: true }
+
+/** Why an attempt is no longer its worker's. */
+export type LossReason = TaskLeaseLostError | TaskCancelledError
 
 /** The wall around a promise that may never settle: the function's end no longer counts once this rejects. */
 interface Wall {
@@ -39,9 +42,13 @@ export class Attempt {
     return this.delivery.record
   }
 
-  /** The lease is gone: tell the function. If it returns all the same it is settled, and the answer says LOST. */
-  lose(reason: TaskLeaseLostError): void {
+  /**
+   * The lease is gone: tell the function. If it returns all the same it is settled, and the answer says LOST. Where a person
+   * cancelled it, the record has its end already, and the function is not waited for.
+   */
+  lose(reason: LossReason): void {
     this.#abort.abort(reason)
+    if (reason instanceof TaskCancelledError) this.#break?.(reason)
   }
 
   /** The worker stops: tell the function, and do not wait for it. */
@@ -55,6 +62,7 @@ export class Attempt {
     const wall = this.#raiseWall()
     try {
       const value = await Promise.race([this.#call(), wall.broken])
+      if (this.#isCancelled) return { cancelled: true }
       return this.#settle('SUCCESSFUL', encodeReturnValue(value))
     } catch (error) {
       return this.#failed(error)
@@ -106,7 +114,12 @@ export class Attempt {
     }
   }
 
+  get #isCancelled(): boolean {
+    return this.#abort.signal.reason instanceof TaskCancelledError
+  }
+
   #failed(error: unknown): Ending {
+    if (this.#isCancelled) return { cancelled: true }
     const reason: unknown = this.#abort.signal.reason
     if (reason instanceof TaskHandedBackError || reason instanceof TaskLeaseLostError) {
       return { requeue: this.delivery.lease }

@@ -4,12 +4,11 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Attempt } from './attempt.ts'
-import type { Ending } from './attempt.ts'
+import type { Ending, LossReason } from './attempt.ts'
 import { systemClock } from './clock.ts'
-import { StorageUnavailableError, TaskNotFoundError, TaskRecordDamagedError } from './errors.ts'
-import type { TaskLeaseLostError } from './errors.ts'
+import { StorageUnavailableError, TaskCancelledError, TaskNotFoundError, TaskRecordDamagedError } from './errors.ts'
 import type { Leases } from './lease-keeper.ts'
-import type { Delivery, SettleWord, Settlement, Storage, StoredRecord } from './storage/storage.ts'
+import type { Delivery, Lease, SettleWord, Settlement, Storage, StoredRecord } from './storage/storage.ts'
 import type { StreamQueue } from './stream-queue.ts'
 import type { TaskBackend } from './task-backend.ts'
 import { taskRegistry } from './task-registry.ts'
@@ -46,12 +45,13 @@ export async function runDelivery({
   }
   const attempt = new Attempt(backend, delivery, task, systemClock)
   let closing = false
-  const lose = (reason: TaskLeaseLostError): void => {
+  const lose = (reason: LossReason): void => {
     // Once the settle is sent its answer alone counts.
     if (!closing) attempt.lose(reason)
   }
   const stopAtMs = task.timeoutMs === undefined ? Infinity : systemClock.monotonicMs() + task.timeoutMs
   leases.hold([{ lease, sentAtMs, stopAtMs, lose }])
+  const unwatch = watchFor(backend.storage, queue, lease, () => lose(new TaskCancelledError()))
   try {
     const started = backend.result(record)
     backend.logStarted(started)
@@ -64,8 +64,27 @@ export async function runDelivery({
     if (word === 'SETTLED' && result.isFinished) backend.emit('taskFinished', result)
     return result
   } finally {
+    unwatch()
     leases.release([lease])
   }
+}
+
+/** Calls `cancel` when a person cancels this attempt. */
+function watchFor(storage: Storage, queue: StreamQueue, lease: Lease, cancel: () => void): () => void {
+  return storage.watchCancels({
+    cancelled: ({ id, token }) => {
+      if (id === lease.id && token === lease.token) cancel()
+    },
+    missed: () => {
+      queue.renew([lease]).then(
+        ([word]) => {
+          if (word === 'CANCELLED') cancel()
+        },
+        // The next renewal by the keeper of leases says the same.
+        () => undefined,
+      )
+    },
+  })
 }
 
 /** The record as it is now; as it was when the attempt began where it cannot be read any more. */
@@ -80,6 +99,8 @@ async function resultOf(backend: TaskBackend, record: StoredRecord): Promise<Tas
 }
 
 async function finish(queue: StreamQueue, ending: Ending): Promise<SettleWord | 'REQUEUED'> {
+  // Whoever cancelled it has written its end.
+  if ('cancelled' in ending) return 'LOST'
   if ('settle' in ending) {
     const [word = 'LOST'] = await settleUntilKnown(queue, [ending.settle])
     return word

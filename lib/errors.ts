@@ -181,6 +181,16 @@ export class TaskHandedBackError extends TaskError {
   }
 }
 
+/** A person cancelled the record: its last error, and the reason of an aborted `context.signal` where it ran. */
+export class TaskCancelledError extends TaskError {
+  constructor() {
+    super(
+      'ERR_TASKS_CANCELLED',
+      'expected the record to end by itself, got: a request to cancel it (retry it to have it run after all)',
+    )
+  }
+}
+
 /** The workers of a record died once too often: it is FAILED with this, never dropped. */
 export class TaskAbandonedError extends TaskError {
   readonly maxCrashes: number

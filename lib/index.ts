@@ -46,6 +46,7 @@ export {
   StorageUnfitError,
   TaskAbandonedError,
   TaskArgumentError,
+  TaskCancelledError,
   TaskError,
   TaskHandedBackError,
   TaskImportError,

@@ -4,9 +4,10 @@
  * sent, so a worker that was frozen or cut off knows that it lost before anyone else can have begun.
  */
 import type { Clock } from './clock.ts'
-import { TaskError, TaskLeaseLostError } from './errors.ts'
+import { TaskCancelledError, TaskError, TaskLeaseLostError } from './errors.ts'
+import type { LossReason } from './attempt.ts'
 import type { Logger } from './logger.ts'
-import type { Lease } from './storage/storage.ts'
+import type { Lease, RenewWord } from './storage/storage.ts'
 
 /** The part of a lease after which it is renewed. */
 const RENEW_AFTER = 0.3
@@ -15,7 +16,7 @@ const BATCH = 100
 /** Whoever can renew: a StreamQueue, or the storage of a thread that does nothing else. */
 export interface Renewer {
   readonly leaseMs: number
-  renew(leases: readonly Lease[]): Promise<readonly ('RENEWED' | 'LOST' | 'BROKEN')[]>
+  renew(leases: readonly Lease[]): Promise<readonly RenewWord[]>
 }
 
 /** One lease to be kept. */
@@ -26,7 +27,7 @@ export interface HeldLease {
   /** On the monotonic clock, past which the lease is left to run out: the attempt's own limit, or Infinity. */
   readonly stopAtMs: number
   /** Called at most once, and only while the lease is held. */
-  readonly lose: (reason: TaskLeaseLostError) => void
+  readonly lose: (reason: LossReason) => void
 }
 
 /** Keeps leases, wherever that happens. */
@@ -140,16 +141,21 @@ export class LeaseKeeper implements Leases {
     const words = await this.#renewer.renew(batch.map(({ held }) => held.lease))
     batch.forEach((kept, index) => {
       if (words[index] === 'RENEWED') kept.deadlineMs = sentAtMs + this.#renewer.leaseMs
-      else this.#lose(kept)
+      else this.#lose(kept, words[index])
     })
   }
 
-  #lose(kept: Kept): void {
+  #lose(kept: Kept, word: RenewWord = 'LOST'): void {
     // Released meanwhile: its settle was answered, and that answer was the verdict.
     if (kept.lost || this.#kept.get(keyOf(kept.held.lease)) !== kept) return
     kept.lost = true
-    kept.held.lose(new TaskLeaseLostError(kept.held.lease.id))
+    kept.held.lose(lossOf(kept.held.lease, word))
   }
+}
+
+/** What a renewal that was refused says. */
+export function lossOf({ id }: Lease, word: RenewWord): LossReason {
+  return word === 'CANCELLED' ? new TaskCancelledError() : new TaskLeaseLostError(id)
 }
 
 /** One timer that can only be moved to an earlier time, until it has fired. */

@@ -2,7 +2,14 @@
  * TaskResult: what callers get of a record. A snapshot: it never changes by itself, `refresh()` reads it anew into the same
  * object. Reads; never moves a record.
  */
-import { TaskNotFoundError, TaskRecordDamagedError, TaskStateError, TaskTimeoutError } from './errors.ts'
+import { v7 as uuid } from 'uuid'
+import {
+  TaskCancelledError,
+  TaskNotFoundError,
+  TaskRecordDamagedError,
+  TaskStateError,
+  TaskTimeoutError,
+} from './errors.ts'
 import { decode } from './json.ts'
 import { checkOptions, integer } from './options.ts'
 import { isDamaged } from './storage/storage.ts'
@@ -29,14 +36,20 @@ export interface TaskAttemptError {
 /** Where a result is read from. */
 export interface ResultSource {
   readonly alias: string
-  readonly storage: Pick<Storage, 'find' | 'awaitFinished'>
+  readonly storage: Pick<Storage, 'find' | 'awaitFinished' | 'cancel'>
+  /** Tells the listeners of a record that a person brought to its end. */
+  emit?(event: 'taskFinished', result: TaskResult): void
 }
 
 /** A source for a result that nothing changes any more: refresh reads the same record again. */
 export function unchanging(alias: string, record: StoredRecord): ResultSource {
   return {
     alias,
-    storage: { find: () => Promise.resolve([record]), awaitFinished: () => Promise.resolve('TIMEOUT') },
+    storage: {
+      find: () => Promise.resolve([record]),
+      awaitFinished: () => Promise.resolve('TIMEOUT'),
+      cancel: () => Promise.resolve([isFinal(record.status) ? record.status : 'ABSENT']),
+    },
   }
 }
 
@@ -206,6 +219,25 @@ export class TaskResult<Result = unknown, Args extends readonly unknown[] = read
       }
     }
     return await this.refresh()
+  }
+
+  /**
+   * Ends the task by a person's wish: FAILED, with TaskCancelledError as its last error, and never run again by itself. Where it
+   * runs, `context.signal` is aborted with that error within a second, and what it still returns counts for nothing.
+   *
+   * @throws TaskStateError it has ended already.
+   * @throws TaskNotFoundError the record is gone.
+   */
+  async cancel(): Promise<this> {
+    const { name, message, code } = new TaskCancelledError()
+    const error = JSON.stringify({ name, message, code })
+    const [word = 'ABSENT'] = await this.#source.storage.cancel([this.id], uuid(), error)
+    if (word === 'ABSENT') throw new TaskNotFoundError(this.id, `backend "${this.backendName}"`)
+    if (word === 'BROKEN') throw new TaskRecordDamagedError(this.id, 'a key of another type, or missing fields')
+    if (word !== 'CANCELLED') throw new TaskStateError(this.id, 'READY or RUNNING', word, 'it has ended already')
+    await this.refresh()
+    if (this.isFinished) this.#source.emit?.('taskFinished', new TaskResult(this.#source, this.#record))
+    return this
   }
 
   /** For logs and JSON answers: plain data, the value only when there is one. */

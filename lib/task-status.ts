@@ -41,6 +41,10 @@ export const MOVES = {
   ],
   promote: [['READY', 'READY']],
   retry: [['FAILED', 'READY']],
+  cancel: [
+    ['READY', 'FAILED'],
+    ['RUNNING', 'FAILED'],
+  ],
 } as const satisfies Record<string, readonly (readonly [TaskStatus | '', TaskStatus])[]>
 
 /** True for a state that has an outcome. */

@@ -27,6 +27,8 @@ export interface WorkerEvents {
   idle: []
   settled: [SettledEvent]
   leaseLost: [{ readonly id: string; readonly name: string }]
+  /** A person cancelled it while it was here; its record is FAILED. */
+  cancelled: [{ readonly id: string; readonly name: string }]
   /** The storage failed; the worker goes on by itself. */
   error: [unknown]
 }

@@ -4,8 +4,9 @@
  * nothing itself: what ended waits in `ended` for worker-outcomes.ts.
  */
 import { Attempt } from './attempt.ts'
+import type { LossReason } from './attempt.ts'
 import { systemClock } from './clock.ts'
-import { TaskLeaseLostError } from './errors.ts'
+import { TaskCancelledError, TaskLeaseLostError } from './errors.ts'
 import type { HeldLease } from './lease-keeper.ts'
 import type { Delivery, Lease, Settlement } from './storage/storage.ts'
 import { taskRegistry } from './task-registry.ts'
@@ -23,6 +24,8 @@ export interface InHand {
   /** Its function was called. */
   started: boolean
   handedBack: boolean
+  /** By a person: its record has its end already. */
+  cancelled: boolean
   /** Its settle is sent: that answer is the verdict, and a lost lease means nothing any more. */
   closing: boolean
 }
@@ -82,7 +85,8 @@ export class WorkerHands {
       if (task) {
         const attempt = new Attempt(backend, delivery, task, systemClock)
         const startedMs = systemClock.monotonicMs()
-        const hand = { delivery, attempt, sentAtMs, startedMs, started: false, handedBack: false, closing: false }
+        const flags = { started: false, handedBack: false, cancelled: false, closing: false }
+        const hand = { delivery, attempt, sentAtMs, startedMs, ...flags }
         this.#inHand.set(lease.id, hand)
         hands.push(hand)
       } else {
@@ -134,9 +138,24 @@ export class WorkerHands {
   }
 
   /** Its token is no longer on the record: nothing was written. */
-  noteLost({ delivery: { record } }: InHand): void {
-    this.#parts.state.lost += 1
-    this.#parts.news.tell('leaseLost', { id: record.id, name: record.name })
+  noteLost({ delivery: { record }, cancelled }: InHand): void {
+    if (!cancelled) this.#parts.state.lost += 1
+    this.#parts.news.tell(cancelled ? 'cancelled' : 'leaseLost', { id: record.id, name: record.name })
+  }
+
+  /** A person cancelled an attempt, here or elsewhere. */
+  cancel({ id, token }: Pick<Lease, 'id' | 'token'>): void {
+    const hand = this.#inHand.get(id)
+    if (hand?.delivery.lease.token === token) this.#leaseLost(hand, new TaskCancelledError())
+  }
+
+  /** News of that may have been lost: asks whether what is in hand is still wanted. */
+  async lookForCancelled(): Promise<void> {
+    const hands = [...this.#inHand.values()].filter(({ closing, handedBack }) => !closing && !handedBack)
+    for (const batch of batches(hands)) {
+      const words = await this.#parts.queue.renew(batch.map(leaseOf))
+      for (const [index, hand] of batch.entries()) if (words[index] === 'CANCELLED') this.cancel(leaseOf(hand))
+    }
   }
 
   #startAll(hands: readonly InHand[]): void {
@@ -181,6 +200,7 @@ export class WorkerHands {
     }
     const renewed = hands.filter((hand, index) => words[index] === 'RENEWED' && !hand.handedBack)
     const lost = hands.filter((_, index) => words[index] !== 'RENEWED')
+    for (const [index, hand] of hands.entries()) hand.cancelled ||= words[index] === 'CANCELLED'
     state.begun -= lost.length
     this.release(lost)
     for (const hand of lost) this.noteLost(hand)
@@ -206,6 +226,10 @@ export class WorkerHands {
     if (backend.hasListeners('taskStarted')) backend.emit('taskStarted', backend.result(delivery.record))
     void attempt.run().then((ending) => {
       if (hand.handedBack || this.#inHand.get(delivery.lease.id) !== hand) return
+      if ('cancelled' in ending) {
+        this.#drop(hand)
+        return
+      }
       if ('requeue' in ending) {
         errands.inBackground(this.#handBack([hand]))
         return
@@ -216,14 +240,25 @@ export class WorkerHands {
     })
   }
 
-  #leaseLost(hand: InHand, reason: TaskLeaseLostError): void {
-    if (hand.closing) return
+  #leaseLost(hand: InHand, reason: LossReason): void {
+    if (hand.closing || hand.cancelled) return
     const { id, name } = hand.delivery.record
-    const facts = { code: reason.code, id, name }
-    this.#parts.news.logger.warn(facts, 'the lease of a running task is lost; its signal is aborted')
+    hand.cancelled = reason instanceof TaskCancelledError
+    const what = hand.cancelled ? 'a running task is cancelled' : 'the lease of a running task is lost'
+    this.#parts.news.logger.warn({ code: reason.code, id, name }, `${what}; its signal is aborted`)
     hand.attempt.lose(reason)
-    // One that waits to run alone has nothing to finish.
-    if (hand === this.#suspect && !hand.started) this.#parts.errands.inBackground(this.#handBack([hand]))
+    if (hand.started) return
+    // It has nothing to finish.
+    if (hand.cancelled) this.#drop(hand)
+    else if (hand === this.#suspect) this.#parts.errands.inBackground(this.#handBack([hand]))
+  }
+
+  /** Its end is written already: nothing is left to do for it. */
+  #drop(hand: InHand): void {
+    this.noteLost(hand)
+    this.release([hand])
+    this.#parts.state.sign()
+    this.#parts.state.wakeUp()
   }
 
   /** Uncounted by the record, but counted by `maxTasks`: it was begun here. */

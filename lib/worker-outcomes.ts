@@ -105,7 +105,7 @@ export class WorkerOutcomes {
       } else {
         this.#hands.noteLost(hand)
         const facts = { code: 'ERR_TASKS_LEASE_LOST', id: record.id, token: lease.token, word }
-        news.logger.warn(facts, 'a settle was refused')
+        if (!hand.cancelled) news.logger.warn(facts, 'a settle was refused')
       }
       if (news.isHeard('settled')) {
         news.tell('settled', {

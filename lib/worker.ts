@@ -29,6 +29,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
   readonly #reader: WorkerReader
   readonly #upkeep: WorkerUpkeep
   readonly #loop: WorkerLoop
+  #unwatch: (() => void) | undefined
   #starting: Promise<void> | undefined
   #looping: Promise<void> | undefined
   #stopping: Promise<number> | undefined
@@ -125,6 +126,10 @@ export class Worker extends EventEmitter<WorkerEvents> {
     }
     // Stopped meanwhile: there is nothing to begin any more.
     if (state.phase !== 'running') return
+    this.#unwatch = this.backend.storage.watchCancels({
+      cancelled: (attempt) => this.#hands.cancel(attempt),
+      missed: () => this.#parts.errands.inBackground(this.#hands.lookForCancelled()),
+    })
     this.#upkeep.start()
     this.#looping = this.#loop.run()
   }
@@ -137,6 +142,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
     state.wakeUp()
     await this.#reader.end()
     await this.#looping
+    this.#unwatch?.()
     state.phase = 'stopped'
     await errands.end()
     await leases.stop()

@@ -145,6 +145,7 @@ const CALLS: Readonly<Record<ScriptName, readonly ((bench: ScriptBench, token: s
   ),
   promote: [(bench) => bench.run('promote', 'mail')],
   retry: [(bench) => bench.run('retry', 'request-1', 'a')],
+  cancel: [(bench) => bench.run('cancel', 'request-2', ERROR, 'a')],
   'delete-record': [(bench) => bench.run('delete-record', 'a')],
   'save-record': [(bench) => bench.run('save-record', 'a', 'priority', 5, 'runAfter', START_MS + 9_000)],
   purge: ['SUCCESSFUL', 'FAILED'].map(

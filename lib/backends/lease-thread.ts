@@ -5,6 +5,9 @@
  */
 import { parentPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../clock.ts'
+import { TaskCancelledError } from '../errors.ts'
+import type { Lease } from '../storage/storage.ts'
+import type { LossReason } from '../attempt.ts'
 import { LeaseKeeper } from '../lease-keeper.ts'
 import type { Renewer } from '../lease-keeper.ts'
 import { openRedis } from '../storage/sharded/redis-shards.ts'
@@ -32,9 +35,12 @@ const renewer: Renewer = {
 }
 const keeper = new LeaseKeeper(renewer, systemClock, logger)
 
+const sayLost = (lost: Lease, reason: LossReason): void =>
+  say({ lost, word: reason instanceof TaskCancelledError ? 'CANCELLED' : 'LOST' })
+
 parentPort?.on('message', ({ hold, release, stop }: ToLeaseThread) => {
   keeper.release(release)
-  keeper.hold(hold.map((each) => ({ ...each, lose: () => say({ lost: each.lease }) })))
+  keeper.hold(hold.map((each) => ({ ...each, lose: (reason) => sayLost(each.lease, reason) })))
   if (!stop) return
   void keeper.stop()
   // Ends this thread alone, and at once: with the server away a driver's timers would keep it for two seconds more.

@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
-import { TaskLeaseLostError } from '../errors.ts'
+import { lossOf } from '../lease-keeper.ts'
 import type { HeldLease, Leases } from '../lease-keeper.ts'
 import type { Logger } from '../logger.ts'
 import type { Lease } from '../storage/storage.ts'
@@ -29,7 +29,7 @@ export interface ToLeaseThread {
 export type FromLeaseThread =
   /** The first message of each. */
   | { readonly ready: true }
-  | { readonly lost: Lease }
+  | { readonly lost: Lease; readonly word: 'LOST' | 'CANCELLED' }
   /** `sentAtMs`: the monotonic time before the renewal was sent. */
   | { readonly renewed: readonly Lease[]; readonly sentAtMs: number }
   | { readonly log: keyof Logger; readonly facts: object; readonly message: string }
@@ -137,7 +137,7 @@ export class ThreadedLeases implements Leases {
 
   #hear(message: FromLeaseThread): void {
     if ('lost' in message) {
-      this.#held.get(keyOf(message.lost))?.lose(new TaskLeaseLostError(message.lost.id))
+      this.#held.get(keyOf(message.lost))?.lose(lossOf(message.lost, message.word))
     } else if ('renewed' in message) {
       this.#restartMs = 0
       // For the next thread, should this one die: a lease counts from its last renewal, not from its begin.

@@ -219,6 +219,9 @@ export interface Settlement {
   readonly delayMs: number
 }
 
+/** CANCELLED: a person ended the attempt; LOST: another one took it over. */
+export type RenewWord = 'RENEWED' | 'CANCELLED' | 'LOST' | 'BROKEN'
+
 export type SettleWord = 'SETTLED' | 'LOST' | 'BROKEN'
 
 export interface ReclaimRequest extends Claim {
@@ -305,6 +308,14 @@ export interface ServerFacts {
   readonly warnings: readonly ServerWarning[]
 }
 
+/** Who runs attempts, and wants to know of those that a person cancels. */
+export interface CancelWatcher {
+  /** The attempt of that token ended: its record is FAILED. */
+  cancelled(attempt: Pick<Lease, 'id' | 'token'>): void
+  /** Messages may have been lost: look whether what runs is still wanted (`renew` says so). */
+  missed(): void
+}
+
 export interface RecordStorage {
   /** (nothing) -> READY: record, index and entry (or delayed row) together. An id that exists stays as it is: EXISTS. At most 1000. */
   enqueue(
@@ -327,6 +338,15 @@ export interface RecordStorage {
   delete(ids: readonly string[]): Promise<readonly ('DELETED' | 'RUNNING' | 'ABSENT' | 'BROKEN')[]>
   /** FAILED -> READY, due at once, crashes forgotten, errors kept. `requestId` makes a repeat harmless. At most 100. */
   retry(ids: readonly string[], requestId: string): Promise<readonly ('RETRIED' | TaskStatus | 'ABSENT' | 'BROKEN')[]>
+  /**
+   * READY (delayed too), RUNNING -> FAILED, with `error` (a JSON object) as its last one. Whoever runs it is told
+   * (`watchCancels`), and what it settles is LOST. `requestId` makes a repeat harmless. At most 100.
+   */
+  cancel(
+    ids: readonly string[],
+    requestId: string,
+    error: string,
+  ): Promise<readonly ('CANCELLED' | FinalStatus | 'ABSENT' | 'BROKEN')[]>
   /** SUCCESSFUL, FAILED -> (nothing), from the oldest of one cell on. */
   purge(request: PurgeRequest): Promise<PurgeAnswer>
   /** Resolves when the record has an outcome (FINISHED), is gone (ABSENT), or after `timeoutMs`; woken, never polling. */
@@ -356,11 +376,7 @@ export interface DeliveryStorage {
   /** RUNNING -> READY with the attempt not counted; `growing`: due after a delay that doubles each time. LOST as in settle. At most 100. */
   requeue(leases: readonly Lease[], delay: 'none' | 'growing'): Promise<readonly ('REQUEUED' | 'LOST' | 'BROKEN')[]>
   /** RUNNING -> RUNNING: moves the deadlines of leases whose token is still on the record. At most 100. */
-  renew(
-    consumer: string,
-    leaseMs: number,
-    leases: readonly Lease[],
-  ): Promise<readonly ('RENEWED' | 'LOST' | 'BROKEN')[]>
+  renew(consumer: string, leaseMs: number, leases: readonly Lease[]): Promise<readonly RenewWord[]>
   /** RUNNING whose lease ran out -> RUNNING under a new lease (crashes + 1), or FAILED over the limit; idle READY -> RUNNING. */
   reclaim(request: ReclaimRequest): Promise<ReclaimAnswer>
   /** READY and due -> READY with an entry. At most 100 a call, and of each shard: with 100 or more moved, call again. */
@@ -377,6 +393,8 @@ export interface DeliveryStorage {
 export interface WorkerStorage {
   /** Says that a consumer is alive and what it does. */
   heartbeat(heartbeat: Heartbeat): Promise<void>
+  /** Tells of attempts that are cancelled from now on, by whichever process; the answer ends that. Never throws. */
+  watchCancels(watcher: CancelWatcher): () => void
   /** Every worker that said so and was not forgotten. */
   workers(): Promise<readonly SeenWorker[]>
   /** Removes a consumer that ends, unless it still has deliveries. */

@@ -50,7 +50,7 @@ class World {
 }
 
 type Verb =
-  | 'enqueue' | 'save' | 'delete' | 'retry' | 'purge' | 'promote' | 'take' | 'recover' | 'runById' | 'settle' | 'requeue'
+  | 'enqueue' | 'save' | 'delete' | 'retry' | 'cancel' | 'purge' | 'promote' | 'take' | 'recover' | 'runById' | 'settle' | 'requeue'
   | 'renew' | 'reclaim' | 'advance' // prettier-ignore
 
 /** How often a verb met a record in each situation. */
@@ -212,6 +212,17 @@ const steps: fc.Arbitrary<Step>[] = [
     ({ ids }) => ids,
   ),
   step(
+    'cancel',
+    fc.record({ ids, request: fc.constantFrom('c.1', 'c.2', 'c.3') }),
+    async ({ ids, request }, model, { storage }, now) => {
+      const error = '{"name":"C"}'
+      expect(await storage.cancel(ids, request, error)).to.deep.equal(
+        ids.map((id) => model.cancel(id, request, error, now)),
+      )
+    },
+    ({ ids }) => ids,
+  ),
+  step(
     'purge',
     fc.record({
       status: fc.constantFrom<FinalStatus>('SUCCESSFUL', 'FAILED'),
@@ -354,7 +365,7 @@ const steps: fc.Arbitrary<Step>[] = [
 ]
 
 /** The steps that are about chosen records, each of which must have met every situation. */
-const AIMED: readonly Verb[] = ['enqueue', 'save', 'delete', 'retry', 'runById', 'settle', 'requeue', 'renew']
+const AIMED: readonly Verb[] = ['enqueue', 'save', 'delete', 'retry', 'cancel', 'runById', 'settle', 'requeue', 'renew']
 
 describe('random sequences of verbs', () => {
   /** A world with something in it, so that short sequences, too, get somewhere: one record of each kind of outcome to come. */

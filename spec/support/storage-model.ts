@@ -27,6 +27,7 @@ export interface ModelRecord {
   fence: number
   lastMove: string
   requestId: string
+  cancelId: string
 }
 
 interface ModelEntry {
@@ -80,7 +81,7 @@ export class StorageModel {
     const record: ModelRecord = {
       ...{ id, priority, runAfter, args, status: 'READY', enqueuedAt: now },
       ...{ startedAt: null, lastAttemptedAt: null, finishedAt: null, workers: [], errors: [], returnValue: null },
-      ...{ crashes: 0, handBacks: 0, token: '', leaseUntil: 0, fence: 0, lastMove: '', requestId: '' },
+      ...{ crashes: 0, handBacks: 0, token: '', leaseUntil: 0, fence: 0, lastMove: '', requestId: '', cancelId: '' },
     }
     this.records.set(id, record)
     this.#place(record, now)
@@ -161,7 +162,7 @@ export class StorageModel {
 
   renew(consumer: string, leaseMs: number, id: string, token: string, now: number): string {
     const record = this.records.get(id)
-    if (!record || record.token !== token) return 'LOST'
+    if (!record || record.token !== token) return record?.lastMove === `cancel ${token}` ? 'CANCELLED' : 'LOST'
     record.leaseUntil = now + leaseMs
     this.#claim(id, consumer, now)
     return 'RENEWED'
@@ -215,6 +216,19 @@ export class StorageModel {
     return 'RETRIED'
   }
 
+  cancel(id: string, requestId: string, error: string, now: number): string {
+    const record = this.records.get(id)
+    if (!record) return 'ABSENT'
+    if (record.cancelId === requestId) return 'CANCELLED'
+    if (record.status === 'SUCCESSFUL' || record.status === 'FAILED') return record.status
+    if (record.status === 'RUNNING') record.lastMove = `cancel ${record.token}`
+    record.errors.push(`{"at":${now},"attempt":${record.workers.length},${error.slice(1)}`)
+    record.cancelId = requestId
+    record.finishedAt = now
+    this.#leave(record, 'FAILED')
+    return 'CANCELLED'
+  }
+
   delete(id: string): string {
     const record = this.records.get(id)
     if (!record) return 'ABSENT'
@@ -246,7 +260,15 @@ export class StorageModel {
 
   /** The record as a storage should show it, but for the id of its entry. */
   expected(record: ModelRecord, found: StoredRecord): StoredRecord {
-    const { token, workers, leaseUntil: _leaseUntil, lastMove: _lastMove, requestId: _requestId, ...fields } = record
+    const {
+      token,
+      workers,
+      leaseUntil: _until,
+      lastMove: _move,
+      requestId: _request,
+      cancelId: _cancel,
+      ...fields
+    } = record
     return {
       ...fields,
       name: found.name,

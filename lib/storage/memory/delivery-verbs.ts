@@ -109,10 +109,16 @@ export class DeliveryVerbs {
     })
   }
 
-  renew(consumer: string, leaseMs: number, leases: readonly Lease[], now: number): readonly ('RENEWED' | 'LOST')[] {
+  renew(
+    consumer: string,
+    leaseMs: number,
+    leases: readonly Lease[],
+    now: number,
+  ): readonly ('RENEWED' | 'CANCELLED' | 'LOST')[] {
     return leases.map(({ id, token }) => {
       const record = this.#keyspace.records.get(id)
-      if (!record || token === '' || record.leaseToken !== token) return 'LOST'
+      if (!record || token === '') return 'LOST'
+      if (record.leaseToken !== token) return record.lastMove === `cancel ${token}` ? 'CANCELLED' : 'LOST'
       this.#keyspace.moveDeadline(record, now + leaseMs)
       this.#keyspace.streamOf(record).claim(record.entryId, consumer, now)
       return 'RENEWED'

@@ -4,7 +4,7 @@
  * The verbs decide whether a move may be made; nothing here checks.
  */
 import { isFinal, type FinalStatus, type TaskStatus } from '../../task-status.ts'
-import { bandOf, type Band, type Cell, type Claim } from '../storage.ts'
+import { bandOf, type Band, type CancelWatcher, type Cell, type Claim } from '../storage.ts'
 import { tokenOf, type MemoryRecord } from './memory-record.ts'
 import { MinuteStats } from './minute-stats.ts'
 import { SortedSet } from './sorted-set.ts'
@@ -24,6 +24,8 @@ export class Keyspace {
   /** Record id by lease deadline. */
   readonly leases = new SortedSet()
   readonly stats = new MinuteStats()
+  /** Told of each attempt that is cancelled. */
+  readonly cancelWatchers = new Set<CancelWatcher>()
   #pushed = new Set<string>()
   #ended = new Set<string>()
 
@@ -122,11 +124,13 @@ export class Keyspace {
     this.enter(record, 'READY')
   }
 
-  /** RUNNING -> SUCCESSFUL or FAILED, counted. `waitMs` as in MinuteStats. */
+  /** RUNNING -> SUCCESSFUL or FAILED, counted; or READY -> FAILED, which no attempt made. `waitMs` as in MinuteStats. */
   finish(record: MemoryRecord, outcome: FinalStatus, waitMs: number | null, now: number): void {
+    const wasRunning = record.status === 'RUNNING'
     this.#endLease(record)
     this.enter(record, outcome)
     record.finishedAt = now
+    if (!wasRunning) return
     const runMs = now - (record.lastAttemptedAt ?? now)
     this.stats.count({ queueName: record.queueName, outcome, runMs, waitMs }, now)
   }

@@ -14,6 +14,8 @@ export interface MemoryRecord extends Omit<Mutable<StoredRecord>, 'workerIds' | 
   lastMove: string
   /** The last request of a person that was carried out. */
   requestId: string
+  /** The last request to cancel that was carried out. */
+  cancelId: string
 }
 
 export function newRecord({ id, name, queueName, priority, runAfter, args }: NewRecord, now: number): MemoryRecord {
@@ -41,12 +43,13 @@ export function newRecord({ id, name, queueName, priority, runAfter, args }: New
     fence: 0,
     lastMove: '',
     requestId: '',
+    cancelId: '',
   }
 }
 
 /** What callers get: a copy that no later move changes. */
 export function storedCopy(record: MemoryRecord): StoredRecord {
-  const { lastMove: _lastMove, requestId: _requestId, ...fields } = record
+  const { lastMove: _lastMove, requestId: _requestId, cancelId: _cancelId, ...fields } = record
   return Object.freeze({
     ...fields,
     workerIds: Object.freeze([...record.workerIds]),

@@ -11,6 +11,7 @@ import type { Examinable, Inspection } from '../inspection.ts'
 import type {
   BlockingTakeRequest,
   Brief,
+  CancelWatcher,
   Cell,
   Claim,
   Heartbeat,
@@ -104,6 +105,10 @@ export class MemoryStorage implements Storage, Examinable {
     return this.#step('retry records', (now) => this.#records.retry(ids, requestId, now))
   }
 
+  cancel(ids: readonly string[], requestId: string, error: string): Answer<'cancel'> {
+    return this.#step('cancel records', (now) => this.#records.cancel(ids, requestId, error, now))
+  }
+
   purge(request: PurgeRequest): Answer<'purge'> {
     return this.#step('purge a cell', (now) => this.#records.purge(request, now))
   }
@@ -172,6 +177,11 @@ export class MemoryStorage implements Storage, Examinable {
 
   heartbeat(heartbeat: Heartbeat): Answer<'heartbeat'> {
     return this.#step('keep a heartbeat', (now) => this.#workers.heartbeat(heartbeat, now))
+  }
+
+  watchCancels(watcher: CancelWatcher): () => void {
+    this.#keyspace.cancelWatchers.add(watcher)
+    return () => void this.#keyspace.cancelWatchers.delete(watcher)
   }
 
   workers(): Answer<'workers'> {

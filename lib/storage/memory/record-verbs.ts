@@ -2,7 +2,7 @@
  * The record verbs of memory storage: each one synchronous step over the keyspace, judged first and written then.
  * What a verb promises stands in storage.ts; here is only how.
  */
-import type { TaskStatus } from '../../task-status.ts'
+import { isFinal, type FinalStatus, type TaskStatus } from '../../task-status.ts'
 import { bandOf } from '../storage.ts'
 import type {
   Brief,
@@ -16,7 +16,7 @@ import type {
   RecordChanges,
 } from '../storage.ts'
 import type { Keyspace } from './keyspace.ts'
-import { briefCopy, newRecord, storedCopy } from './memory-record.ts'
+import { briefCopy, errorAt, newRecord, storedCopy } from './memory-record.ts'
 import { compareMembers, type Member } from './sorted-set.ts'
 
 type EnqueueAnswer = { word: 'ENQUEUED'; enqueuedAt: number } | { word: 'EXISTS' }
@@ -117,6 +117,30 @@ export class RecordVerbs {
       this.#keyspace.enter(record, 'READY')
       this.#keyspace.place(record, now)
       return 'RETRIED'
+    })
+  }
+
+  cancel(
+    ids: readonly string[],
+    requestId: string,
+    error: string,
+    now: number,
+  ): readonly ('CANCELLED' | FinalStatus | 'ABSENT')[] {
+    return ids.map((id) => {
+      const record = this.#keyspace.records.get(id)
+      if (!record) return 'ABSENT'
+      if (record.cancelId === requestId) return 'CANCELLED'
+      const { status, leaseToken: token } = record
+      if (isFinal(status)) return status
+      record.cancelId = requestId
+      record.errors.push(errorAt(now, error, record.attempts))
+      this.#keyspace.finish(record, 'FAILED', null, now)
+      if (status === 'RUNNING') {
+        // By this a renewal knows why the token is gone.
+        record.lastMove = `cancel ${token}`
+        for (const watcher of this.#keyspace.cancelWatchers) watcher.cancelled({ id, token })
+      }
+      return 'CANCELLED'
     })
   }
 

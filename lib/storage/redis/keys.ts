@@ -88,6 +88,13 @@ export const KEY_KINDS = {
     score: '',
     lifetime: '',
   },
+  cancelled: {
+    pattern: 'cancelled',
+    type: 'channel',
+    members: 'id and token of attempts that a person cancelled, joined by spaces',
+    score: '',
+    lifetime: '',
+  },
 } as const satisfies Record<string, KeyKind>
 
 type KindName = keyof typeof KEY_KINDS
@@ -128,6 +135,10 @@ export class Keys {
 
   get finished(): string {
     return this.root + fill('finished', [])
+  }
+
+  get cancelled(): string {
+    return this.root + fill('cancelled', [])
   }
 
   /** A key that nobody ever writes: see `guard` in scripts.ts. */
@@ -185,6 +196,7 @@ export const LUA_KEYS: Readonly<Record<string, string>> = {
   queuesKey: `local queuesKey = ARGV[1] .. ${luaExpression('queues')}`,
   workersKey: `local workersKey = ARGV[1] .. ${luaExpression('workers')}`,
   finishedChannel: `local finishedChannel = ARGV[1] .. ${luaExpression('finished')}`,
+  cancelledChannel: `local cancelledChannel = ARGV[1] .. ${luaExpression('cancelled')}`,
   recordKey: luaFunction('recordKey', 'record'),
   cellKey: luaFunction('cellKey', 'cell'),
   delayedKey: luaFunction('delayedKey', 'delayed'),

@@ -12,6 +12,7 @@ import type {
   ReclaimAnswer,
   ReclaimRequest,
   RecoverRequest,
+  RenewWord,
   Settlement,
   SettleWord,
   Taken,
@@ -157,15 +158,11 @@ export class RedisDeliveries implements DeliveryStorage {
     return words as ('REQUEUED' | 'LOST' | 'BROKEN')[]
   }
 
-  async renew(
-    consumer: string,
-    leaseMs: number,
-    leases: readonly Lease[],
-  ): Promise<readonly ('RENEWED' | 'LOST' | 'BROKEN')[]> {
+  async renew(consumer: string, leaseMs: number, leases: readonly Lease[]): Promise<readonly RenewWord[]> {
     const args = [consumer, String(leaseMs)]
     for (const { id, token } of leases) args.push(id, token)
     const words = this.#link.words(leases.length, await this.#link.deliver({ name: 'renew', args }))
-    return words as ('RENEWED' | 'LOST' | 'BROKEN')[]
+    return words as RenewWord[]
   }
 
   async reclaim(request: ReclaimRequest): Promise<ReclaimAnswer> {

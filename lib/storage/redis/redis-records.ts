@@ -1,5 +1,5 @@
 /** The record verbs of RedisStorage: one short method each, in the words of its script. */
-import type { TaskStatus } from '../../task-status.ts'
+import type { FinalStatus, TaskStatus } from '../../task-status.ts'
 import type {
   Brief,
   Cell,
@@ -124,6 +124,15 @@ export class RedisRecords implements RecordStorage {
   ): Promise<readonly ('RETRIED' | TaskStatus | 'ABSENT' | 'BROKEN')[]> {
     const words = this.#link.words(ids.length, await this.#link.produce('retry', [requestId, ...ids]))
     return words as ('RETRIED' | TaskStatus | 'ABSENT' | 'BROKEN')[]
+  }
+
+  async cancel(
+    ids: readonly string[],
+    requestId: string,
+    error: string,
+  ): Promise<readonly ('CANCELLED' | FinalStatus | 'ABSENT' | 'BROKEN')[]> {
+    const words = this.#link.words(ids.length, await this.#link.produce('cancel', [requestId, error, ...ids]))
+    return words as ('CANCELLED' | FinalStatus | 'ABSENT' | 'BROKEN')[]
   }
 
   async purge(request: PurgeRequest): Promise<PurgeAnswer> {

@@ -7,6 +7,7 @@ import type { Examinable, Inspection } from '../inspection.ts'
 import type {
   BlockingTakeRequest,
   Brief,
+  CancelWatcher,
   Cell,
   Claim,
   Heartbeat,
@@ -119,6 +120,10 @@ export class RedisStorage implements Storage, Examinable {
     return this.#records.retry(ids, requestId)
   }
 
+  cancel(ids: readonly string[], requestId: string, error: string): Answer<'cancel'> {
+    return this.#records.cancel(ids, requestId, error)
+  }
+
   purge(request: PurgeRequest): Answer<'purge'> {
     return this.#records.purge(request)
   }
@@ -177,6 +182,10 @@ export class RedisStorage implements Storage, Examinable {
 
   heartbeat(heartbeat: Heartbeat): Answer<'heartbeat'> {
     return this.#workers.heartbeat(heartbeat)
+  }
+
+  watchCancels(watcher: CancelWatcher): () => void {
+    return this.#workers.watchCancels(watcher)
   }
 
   workers(): Answer<'workers'> {

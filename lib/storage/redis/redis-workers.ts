@@ -1,17 +1,24 @@
 /** The worker verbs of RedisStorage: heartbeats, consumers that ended, and the counts of the last minutes. */
-import type { Heartbeat, MinuteOfStats, SeenWorker, WorkerStorage } from '../storage.ts'
+import type { CancelWatcher, Heartbeat, MinuteOfStats, SeenWorker, WorkerStorage } from '../storage.ts'
+import { CancelListener } from './cancel-listener.ts'
 import { readStats, timeBeside } from './queue-figures.ts'
 import type { RedisLink } from './redis-link.ts'
 
 export class RedisWorkers implements WorkerStorage {
   readonly #link: RedisLink
+  readonly #cancels: CancelListener
 
   constructor(link: RedisLink) {
     this.#link = link
+    this.#cancels = new CancelListener(link)
   }
 
   async heartbeat({ consumer, fields }: Heartbeat): Promise<void> {
     await this.#link.deliver({ name: 'heartbeat', args: [consumer, ...Object.entries(fields).flat()] })
+  }
+
+  watchCancels(watcher: CancelWatcher): () => void {
+    return this.#cancels.watch(watcher)
   }
 
   async workers(): Promise<readonly SeenWorker[]> {

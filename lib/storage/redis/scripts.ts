@@ -19,6 +19,7 @@ export const SCRIPT_NAMES = [
   'reclaim',
   'promote',
   'retry',
+  'cancel',
   'delete-record',
   'save-record',
   'purge',
@@ -63,7 +64,7 @@ function fragments(): [name: string, text: string][] {
   // A function stands behind those that it calls: noteError, writeIndex and addEntry are called by the others.
   const order = [
     ...['whole', 'noteError', 'writeIndex', 'addEntry', 'dropEntry', 'countOutcome', 'readRecord'],
-    ...['place', 'unplace', 'startAttempt', 'beginEntries'],
+    ...['place', 'unplace', 'failRecord', 'startAttempt', 'beginEntries'],
   ]
   functions.sort(([a], [b]) => order.indexOf(a) - order.indexOf(b))
   return [...Object.entries(LUA_KEYS), ...functions]

@@ -16,6 +16,7 @@ import type {
   ReclaimAnswer,
   ReclaimRequest,
   RecoverRequest,
+  RenewWord,
   Settlement,
   SettleWord,
   Storage,
@@ -151,11 +152,7 @@ export class ShardedDeliveries implements DeliveryStorage {
     return await perShard(this.#shards, leases, idOf, (shard, part) => shard.requeue(part, delay))
   }
 
-  async renew(
-    consumer: string,
-    leaseMs: number,
-    leases: readonly Lease[],
-  ): Promise<readonly ('RENEWED' | 'LOST' | 'BROKEN')[]> {
+  async renew(consumer: string, leaseMs: number, leases: readonly Lease[]): Promise<readonly RenewWord[]> {
     return await perShard(this.#shards, leases, idOf, (shard, part) => shard.renew(consumer, leaseMs, part))
   }
 

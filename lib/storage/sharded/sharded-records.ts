@@ -1,5 +1,5 @@
 /** The record verbs of ShardedStorage: one record is asked for where it is, a list or a count is merged. */
-import type { TaskStatus } from '../../task-status.ts'
+import type { FinalStatus, TaskStatus } from '../../task-status.ts'
 import type {
   Brief,
   Cell,
@@ -85,6 +85,14 @@ export class ShardedRecords implements RecordStorage {
     requestId: string,
   ): Promise<readonly ('RETRIED' | TaskStatus | 'ABSENT' | 'BROKEN')[]> {
     return await perShard(this.#shards, ids, itself, (shard, part) => shard.retry(part, requestId))
+  }
+
+  async cancel(
+    ids: readonly string[],
+    requestId: string,
+    error: string,
+  ): Promise<readonly ('CANCELLED' | FinalStatus | 'ABSENT' | 'BROKEN')[]> {
+    return await perShard(this.#shards, ids, itself, (shard, part) => shard.cancel(part, requestId, error))
   }
 
   /** From shard to shard until `limit` records matched; a call looks at `limit` members of each shard at most. */

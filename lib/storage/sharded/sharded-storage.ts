@@ -5,9 +5,12 @@
  */
 import { silentLogger } from '../../logger.ts'
 import type { Logger } from '../../logger.ts'
+import { isExaminable } from '../inspection.ts'
+import type { Examinable, Inspection } from '../inspection.ts'
 import type {
   BlockingTakeRequest,
   Brief,
+  CancelWatcher,
   Cell,
   Claim,
   Heartbeat,
@@ -26,11 +29,11 @@ import type {
 import { ShardedDeliveries } from './sharded-deliveries.ts'
 import { ShardedRecords } from './sharded-records.ts'
 import { ShardedWorkers } from './sharded-workers.ts'
-import { shardAt, together } from './shards.ts'
+import { shardAt, shardOf, together } from './shards.ts'
 
 type Answer<Verb extends keyof Storage> = ReturnType<Storage[Verb]>
 
-export class ShardedStorage implements Storage {
+export class ShardedStorage implements Storage, Examinable {
   /** In the order of their numbers. */
   readonly shards: readonly Storage[]
   readonly #records: ShardedRecords
@@ -48,6 +51,17 @@ export class ShardedStorage implements Storage {
   /** They are on one server or in one cluster: the first speaks for all. */
   connect(): Promise<ServerFacts> {
     return shardAt(this.shards, 0).connect()
+  }
+
+  /** One for each shard, which is told what belongs there: nobody looks for a record anywhere else. */
+  inspections(): readonly Inspection[] {
+    return this.shards.flatMap((shard, index) => {
+      if (!isExaminable(shard)) throw new TypeError(`expected shard ${index} to be one that can be examined`)
+      const isOwn = (id: string): boolean => shardOf(id, this.shards.length) === index
+      return shard
+        .inspections()
+        .map((inspection): Inspection => ({ inspect: (request) => inspection.inspect({ ...request, isOwn }) }))
+    })
   }
 
   async close(): Promise<void> {
@@ -84,6 +98,10 @@ export class ShardedStorage implements Storage {
 
   retry(ids: readonly string[], requestId: string): Answer<'retry'> {
     return this.#records.retry(ids, requestId)
+  }
+
+  cancel(ids: readonly string[], requestId: string, error: string): Answer<'cancel'> {
+    return this.#records.cancel(ids, requestId, error)
   }
 
   purge(request: PurgeRequest): Answer<'purge'> {
@@ -144,6 +162,10 @@ export class ShardedStorage implements Storage {
 
   heartbeat(heartbeat: Heartbeat): Answer<'heartbeat'> {
     return this.#workers.heartbeat(heartbeat)
+  }
+
+  watchCancels(watcher: CancelWatcher): () => void {
+    return this.#workers.watchCancels(watcher)
   }
 
   workers(): Answer<'workers'> {

@@ -2,7 +2,7 @@
  * The worker verbs of ShardedStorage. Every shard keeps its own rows about a worker, so that it can judge by itself which of
  * its consumers are gone; a worker is there as long as one shard still knows it.
  */
-import type { Heartbeat, MinuteOfStats, SeenWorker, Storage, WorkerStorage } from '../storage.ts'
+import type { CancelWatcher, Heartbeat, MinuteOfStats, SeenWorker, Storage, WorkerStorage } from '../storage.ts'
 import { together } from './shards.ts'
 
 export class ShardedWorkers implements WorkerStorage {
@@ -14,6 +14,13 @@ export class ShardedWorkers implements WorkerStorage {
 
   async heartbeat(heartbeat: Heartbeat): Promise<void> {
     await together(this.#shards.map((shard) => shard.heartbeat(heartbeat)))
+  }
+
+  watchCancels(watcher: CancelWatcher): () => void {
+    const stops = this.#shards.map((shard) => shard.watchCancels(watcher))
+    return () => {
+      for (const stop of stops) stop()
+    }
   }
 
   /** Each once, by its last heartbeat. */

@@ -173,7 +173,7 @@ overEveryStorage('a storage', (it) => {
     await storage.close()
     const cell = { queueName: QUEUE, name: 'send', status: 'FAILED' } as const
     const signal = new AbortController().signal
-    const verbs: Readonly<Record<Exclude<keyof Storage, 'close'>, (open: Storage) => Promise<unknown>>> = {
+    const verbs: Readonly<Record<Exclude<keyof Storage, 'close' | 'watchCancels'>, (open: Storage) => Promise<unknown>>> = {
       connect: (open) => open.connect(),
       enqueue: (open) => open.enqueue([aRecord()]),
       find: (open) => open.find([lease.id]),
@@ -183,6 +183,7 @@ overEveryStorage('a storage', (it) => {
       save: (open) => open.save(lease.id, { args: '[]' }),
       delete: (open) => open.delete([lease.id]),
       retry: (open) => open.retry([lease.id], 'request.1'),
+      cancel: (open) => open.cancel([lease.id], 'request.1', '{}'),
       purge: (open) => open.purge({ cell, finishedForMs: 0, limit: 1, position: '', dryRun: true }),
       awaitFinished: (open) => open.awaitFinished(lease.id, MINUTE_MS),
       take: (open) => open.take(aTake()),

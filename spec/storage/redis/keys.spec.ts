@@ -31,7 +31,7 @@ const kinds: readonly fc.Arbitrary<Built>[] = [
   })),
   id.map((consumer) => ({ parts: ['worker', consumer], key: (keys) => keys.worker(consumer) })),
   fc.nat({ max: 20 }).map((minute) => ({ parts: ['stats', String(minute)], key: (keys) => keys.stats(minute) })),
-  ...(['leases', 'queues', 'cells', 'workers', 'finished'] as const).map((kind) =>
+  ...(['leases', 'queues', 'cells', 'workers', 'finished', 'cancelled'] as const).map((kind) =>
     fc.constant({ parts: [kind], key: (keys: Keys) => keys[kind] }),
   ),
 ]
@@ -87,6 +87,7 @@ describe('the keys', () => {
       ['queuesKey', keys.queues],
       ['workersKey', keys.workers],
       ['finishedChannel', keys.finished],
+      ['cancelledChannel', keys.cancelled],
       ["recordKey('a-1')", keys.record('a-1')],
       ["cellKey('mail', 'send', 'READY')", keys.cell({ queueName: 'mail', name: 'send', status: 'READY' })],
       ["delayedKey('mail')", keys.delayed('mail')],

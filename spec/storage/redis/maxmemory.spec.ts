@@ -195,6 +195,12 @@ describe('a server at its memory limit, or one that takes no writes at all', () 
       call: ({ id, leaseToken }) => bench.run('renew', 'first.holder', 5_000, id, leaseToken),
       expected: ['RENEWED'],
     },
+    ...[true, false].map((running): Passing => ({
+      name: `cancel of a record that ${running ? 'runs' : 'waits'}`,
+      prepare: () => (running ? beginOne(bench) : waiting()),
+      call: () => bench.run('cancel', 'request-1', ERROR, 'a'),
+      expected: ['CANCELLED'],
+    })),
     {
       name: 'reclaim of a lease that ran out',
       prepare: async () => {

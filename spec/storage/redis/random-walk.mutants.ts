@@ -61,6 +61,18 @@ export const MUTANTS: readonly Mutant[] = [
     instead: '',
   },
   {
+    name: 'no cancelId in cancel',
+    file: 'cancel.lua',
+    text: 'record.cancelId == requestId',
+    instead: 'false',
+  },
+  {
+    name: 'a cancel that leaves the token',
+    file: 'functions/fail-record.lua',
+    text: "'leaseToken', '', ",
+    instead: '',
+  },
+  {
     name: 'no requestId in run-by-id',
     file: 'run-by-id.lua',
     text: 'record.requestId == call or ',

@@ -25,6 +25,7 @@ const ANSWERS = [
   ...['requeue REQUEUED', 'requeue LOST', 'reclaim BEGUN', 'reclaim CRASHED', 'promote moved', 'purge deleted'],
   ...['run-by-id BEGUN', 'run-by-id STATE RUNNING', 'run-by-id ABSENT'],
   ...['retry RETRIED', 'retry READY', 'retry RUNNING', 'save-record SAVED', 'save-record RUNNING'],
+  ...['cancel CANCELLED', 'cancel FAILED', 'cancel SUCCESSFUL', 'cancel ABSENT', 'renew CANCELLED'],
   ...['delete-record DELETED', 'delete-record RUNNING', 'delete-record ABSENT'],
   ...['forget-worker FORGOTTEN', 'forget-worker KEPT', 'server rewind'],
 ]

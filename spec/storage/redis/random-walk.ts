@@ -153,6 +153,7 @@ export class RandomWalk {
       promote: step(7, () => this.#promote()),
       runById: step(5, (worker) => this.#runById(worker)),
       retry: step(5, () => this.#retry()),
+      cancel: step(3, () => this.#cancel()),
       delete: step(2, () => this.#delete()),
       save: step(5, () => this.#save()),
       purge: step(2, () => this.#purge()),
@@ -463,6 +464,29 @@ export class RandomWalk {
     words.forEach((word, index) => {
       if (word === 'RETRIED' && again[index] !== 'RETRIED')
         this.#fail(`retry sent again: ${words.join()}, ${again.join()}`)
+    })
+  }
+
+  async #cancel(): Promise<void> {
+    const ids = [...new Set([this.#someId(), this.#someId()])]
+    const before = recordsOf(this.#space ?? this.#fail('no keyspace'))
+    const args = [`cancel-${++this.#serial}`, ERROR, ...ids]
+    const words = await this.#words('cancel', args)
+    ids.forEach((id, index) => {
+      if (words[index] !== 'CANCELLED') return
+      if (before.get(id)?.['status'] === 'RUNNING') this.#finals += 1
+      // Whoever runs it has lost it, told or not.
+      for (const { inHand } of this.#workers) {
+        const held = inHand.get(id)
+        if (held) held.deadlineMs = 0
+      }
+    })
+    if (!this.#chance(0.3)) return
+    if (this.#chance(0.5)) await this.#words('retry', [`request-${++this.#serial}`, ...ids])
+    const again = await this.#words('cancel', args)
+    words.forEach((word, index) => {
+      if (word === 'CANCELLED' && again[index] !== 'CANCELLED')
+        this.#fail(`cancel sent again: ${words.join()}, ${again.join()}`)
     })
   }
 

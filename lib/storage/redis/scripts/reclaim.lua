@@ -14,14 +14,7 @@ local nowText = string.format('%.0f', nowMs)
 local rows, finished = {}, {}
 
 local function giveUp(record, crashes)
-  writeIndex({ { 'ZREM', leases, record.id } })
-  writeIndex({ { 'ZREM', cellKey(record.queueName, record.name, 'RUNNING'), record.id } })
-  unplace(record)
-  local line = '{"at":' .. nowText .. ',"attempt":' .. string.format('%.0f', record.attempts) .. ',' .. string.sub(crashError, 2)
-  redis.call('HSET', recordKey(record.id), 'status', 'FAILED', 'leaseToken', '', 'entryId', '', 'finishedAt', nowText,
-    'crashes', string.format('%.0f', crashes), 'errors', record.errors == '' and line or (record.errors .. '\n' .. line))
-  writeIndex({ { 'ZADD', cellKey(record.queueName, record.name, 'FAILED'), record.enqueuedAt, record.id } })
-  countOutcome(record.queueName, 'FAILED', nowMs - (tonumber(record.lastAttemptedAt) or nowMs))
+  failRecord(record, nowMs, crashError, { 'crashes', string.format('%.0f', crashes) })
   if record.watched ~= '' then finished[#finished + 1] = record.id end
   rows[#rows + 1] = { 'CRASHED', record.id }
 end

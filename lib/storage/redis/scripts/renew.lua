@@ -1,8 +1,8 @@
 -- Renew the leases of running attempts. RUNNING -> RUNNING; the attempt stays the same.
 -- KEYS    leases
 -- ARGV    root, group, consumer, leaseMs, then id, token for each (at most 100)
--- Returns RENEWED | LOST | BROKEN for each, then an index error or nothing
---         LOST: the token is gone; nothing was written for it.
+-- Returns RENEWED | CANCELLED | LOST | BROKEN for each, then an index error or nothing
+--         CANCELLED, LOST: the token is gone, by a person's wish or else; nothing was written for it.
 -- Repeat  Moves the deadlines once more, changes nothing else.
 -- Memory  The first write is a ZREM: it passes at maxmemory, and so does what follows.
 local group, consumer, leaseMs = ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -26,7 +26,8 @@ for i = 5, #ARGV, 2 do
       claim[#claim + 1] = v[2]
     end
   else
-    answers[#answers + 1] = 'LOST'
+    local cancelled = redis.call('HGET', recordKey(id), 'lastMove') == 'cancel ' .. token
+    answers[#answers + 1] = cancelled and 'CANCELLED' or 'LOST'
   end
 end
 if #live == 2 then return { unpack(answers) } end
