@@ -2,6 +2,7 @@
  * The driver, described by the members we use: ioredis 5 and 6, iovalkey (single servers and clusters) and ioredis-mock.
  * Makes our own connections, from settings or as duplicates of the caller's client; never sends a command on that one.
  */
+import { lookup } from 'node:dns'
 import { createRequire } from 'node:module'
 import { StorageClientError } from '../../errors.ts'
 
@@ -36,6 +37,8 @@ export interface RedisConnection {
   /** Of a cluster: asks again which node has what. */
   refreshSlotsCache?(): void
   nodes?(role: 'all'): readonly { readonly options: Readonly<Record<string, unknown>> }[]
+  /** Where a cluster's client began to look: `nodes` are found later. */
+  readonly startupNodes?: readonly unknown[]
   readonly options: Readonly<Record<string, unknown>>
   evalsha(sha: string, keys: string, ...args: string[]): Promise<unknown>
   eval(text: string, keys: string, ...args: string[]): Promise<unknown>
@@ -87,6 +90,9 @@ const WHERE = [
   ...['host', 'port', 'path', 'family', 'db', 'username', 'password', 'tls', 'connectionName', 'keepAlive', 'natMap'],
   ...['sentinels', 'name', 'role', 'sentinelUsername', 'sentinelPassword', 'sentinelTLS', 'enableTLSForSentinelMode'],
 ] as const
+
+/** The same of a cluster as a whole; a look-up of the caller's own is a function. */
+const WHERE_OF_CLUSTER = ['natMap', 'useSRVRecords', 'slotsRefreshTimeout', 'dnsLookup'] as const
 
 const ALWAYS: DriverOptions = {
   // The caller's settings that would change replies, keys or timing of ours.
@@ -237,8 +243,9 @@ export class ConnectionFactory {
  * serves the rest, and a command waits for nothing but its own answer. Nodes are connected when a command goes to them.
  */
 function clusterOptions(options: Readonly<DriverOptions>, overrides: DriverOptions): DriverOptions {
-  const nodeOptions = options['redisOptions'] as DriverOptions | undefined
+  const { redisOptions: nodeOptions, ...others } = options
   return {
+    ...others,
     keyPrefix: '',
     lazyConnect: false,
     enableAutoPipelining: false,
@@ -252,19 +259,23 @@ function clusterOptions(options: Readonly<DriverOptions>, overrides: DriverOptio
     retryDelayOnTryAgain: 50,
     clusterRetryStrategy: (times: number): number => Math.min(50 * 2 ** Math.min(times, 6), 2_000),
     shardedSubscribers: false,
-    redisOptions: { ...nodeOptions, ...overrides, lazyConnect: true },
+    clusterNodeRetryStrategy: null,
+    redisOptions: { ...(nodeOptions as DriverOptions | undefined), ...overrides, lazyConnect: true },
   }
 }
 
 function settingsOf(client: RedisConnection): ServerSettings {
-  const pick = (options: Readonly<DriverOptions>): DriverOptions =>
+  const pick = (options: Readonly<DriverOptions>, names: readonly string[]): DriverOptions =>
     Object.fromEntries(
-      WHERE.flatMap((name) => (options[name] === undefined || options[name] === null ? [] : [[name, options[name]]])),
+      names.flatMap((name) => (options[name] === undefined || options[name] === null ? [] : [[name, options[name]]])),
     )
-  if (!client.isCluster) return { options: pick(client.options) }
-  const redisOptions = pick((client.options['redisOptions'] as DriverOptions | undefined) ?? {})
-  const nodes = (client.nodes?.('all') ?? []).map(({ options: { host, port } }) => ({ host, port }))
-  return { options: { redisOptions }, nodes }
+  if (!client.isCluster) return { options: pick(client.options, WHERE) }
+  const { dnsLookup, ...others } = client.options
+  const redisOptions = pick((client.options['redisOptions'] as DriverOptions | undefined) ?? {}, WHERE)
+  const options = pick({ ...others, ...(dnsLookup !== lookup && { dnsLookup }) }, WHERE_OF_CLUSTER)
+  const found = (client.nodes?.('all') ?? []).map(({ options: { host, port } }) => ({ host, port }))
+  // One that was made a moment ago has found none yet.
+  return { options: { ...options, redisOptions }, nodes: found.length > 0 ? found : [...(client.startupNodes ?? [])] }
 }
 
 function addressOf({ options, nodes }: ServerSettings): string {
@@ -277,7 +288,8 @@ function addressOf({ options, nodes }: ServerSettings): string {
     const names = sentinels.map(({ host, port }) => `${text(host, 'localhost')}:${text(port, '26379')}`)
     return `${text(options['name'], 'a master')} by sentinels ${names.join(',')}/${text(options['db'], '0')}`
   }
-  if (nodes) return nodes.map((node) => at(node as DriverOptions)).join(',') || 'a cluster'
+  if (nodes)
+    return nodes.map((node) => (typeof node === 'object' ? at(node as DriverOptions) : text(node, ''))).join(',')
   if (typeof options['path'] === 'string') return options['path']
   return `${at(options)}/${text(options['db'], '0')}`
 }
