@@ -65,6 +65,13 @@ export function stackParts(stack: string): readonly StackPart[] {
   }))
 }
 
+/** When the first attempt was due. A later time than its start is that of another attempt: the first one's was not kept. */
+export function firstDue({ enqueuedAt, runAfter, startedAt }: StoredRecord): number {
+  return runAfter !== null && runAfter > enqueuedAt && (startedAt === null || runAfter <= startedAt)
+    ? runAfter
+    : enqueuedAt
+}
+
 const OUTCOME_WORDS = {
   bad: 'failed',
   running: 'running',
@@ -106,7 +113,7 @@ export function attemptsOf(
         : isLast && status === 'SUCCESSFUL'
           ? 'good'
           : 'lost'
-    const due = number === 1 ? Math.max(record.enqueuedAt, record.runAfter ?? 0) : null
+    const due = number === 1 ? firstDue(record) : null
     shown.push({
       number,
       title: `Attempt ${number}`,
@@ -158,13 +165,16 @@ export interface Timeline {
 const TOLD_SPANS = 12
 
 export function timelineOf(record: StoredRecord, errors: readonly TaskAttemptError[], nowMs: number): Timeline {
-  const { enqueuedAt, startedAt, lastAttemptedAt, finishedAt, status, attempts } = record
+  const { enqueuedAt, startedAt, lastAttemptedAt, finishedAt, status, attempts, runAfter } = record
   const spans: Span[] = []
   const end = finishedAt ?? nowMs
   const wait = (from: number, to: number): void => {
     if (to > from) spans.push({ kind: 'waiting', from, to, text: `waited ${duration(to - from)}` })
   }
-  wait(enqueuedAt, startedAt ?? end)
+  const due = Math.min(firstDue(record), startedAt ?? end)
+  if (due > enqueuedAt)
+    spans.push({ kind: 'delayed', from: enqueuedAt, to: due, text: `delayed for ${duration(due - enqueuedAt)}` })
+  wait(due, startedAt ?? end)
   let at = startedAt ?? end
   const ends = errors.flatMap((error) => (error.at ? [{ attempt: error.attempt, at: error.at.getTime() }] : []))
   for (const { attempt, at: failedAt } of ends) {
@@ -192,9 +202,12 @@ export function timelineOf(record: StoredRecord, errors: readonly TaskAttemptErr
   } else if (status === 'READY' && attempts > 0) {
     wait(at, nowMs)
   }
+  if (status === 'READY' && runAfter !== null && runAfter > nowMs)
+    spans.push({ kind: 'delayed', from: nowMs, to: runAfter, text: `due in ${duration(runAfter - nowMs)}` })
+  const to = spans.reduce((last, span) => Math.max(last, span.to), Math.max(end, enqueuedAt + 1))
   const from = spans.reduce((least, span) => Math.min(least, span.from), enqueuedAt)
   return {
-    chart: timelineChart('timeline', spans, from, Math.max(end, enqueuedAt + 1)),
+    chart: timelineChart('timeline', spans, from, to),
     spans: spans.slice(-TOLD_SPANS).map(({ kind, text }) => ({ kind, text })),
     spansLeftOut: Math.max(0, spans.length - TOLD_SPANS),
   }

@@ -177,9 +177,11 @@ function helpOf(problem: Problem, settings: AdminSettings): string {
 }
 
 /** The message of an error as a sentence of a page. */
-function sentence({ code, detail }: Problem): string {
+function sentence({ code, detail: said }: Problem): string {
   if (code === 'ERR_TASKS_NOT_FOUND') return 'No record of this backend has that id.'
   if (code === 'ERR_TASKS_ROUTE') return 'There is nothing at this address.'
+  // A field of a form is no pointer into JSON.
+  const detail = said.replace(/^expected \/(?=\w+ )/, 'expected ')
   return `${detail.slice(0, 1).toUpperCase()}${detail.slice(1)}${detail.endsWith('.') ? '' : '.'}`
 }
 

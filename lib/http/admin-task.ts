@@ -2,7 +2,7 @@
 import type { StoredRecord } from '../storage/storage.ts'
 import type { TaskRecord } from '../task-record.ts'
 import type { TaskAttemptError } from '../task-result.ts'
-import { attemptsOf, otherErrors, timelineOf } from './admin-attempts.ts'
+import { attemptsOf, firstDue, otherErrors, timelineOf } from './admin-attempts.ts'
 import type { AttemptModel, Timeline } from './admin-attempts.ts'
 import { frame } from './admin-context.ts'
 import type { AdminContext, FrameModel } from './admin-context.ts'
@@ -51,6 +51,13 @@ export interface TaskModel extends FrameModel {
   readonly noVerbs: string
   readonly curls: readonly { readonly label: string; readonly text: string }[]
   readonly back: string
+}
+
+/** Where the timeline ends, in words. */
+function endOf({ status, runAfter, finishedAt }: StoredRecord, nowMs: number): string {
+  if (finishedAt !== null) return `finished ${time(finishedAt, nowMs).utc}`
+  if (status === 'READY' && runAfter !== null && runAfter > nowMs) return `due ${time(runAfter, nowMs).utc}`
+  return `now ${time(nowMs, nowMs).utc}`
 }
 
 const LAST_ERROR_LENGTH = 300
@@ -175,7 +182,6 @@ export function taskModel(record: TaskRecord, context: AdminContext, why: readon
   })
   const timeFact = (label: string, ms: number | null): TaskModel['facts'] =>
     ms === null ? [] : [{ label, value: '', time: time(ms, nowMs), href: null }]
-  const due = Math.max(stored.enqueuedAt, stored.runAfter ?? 0)
   const listOf = (more: Partial<AdminContext['view']>): string =>
     `${base}/tasks${queryText({ ...view, status: [], queue: [], name: [], text: '', after: '', before: '', ...more })}`
   const facts = [
@@ -188,9 +194,7 @@ export function taskModel(record: TaskRecord, context: AdminContext, why: readon
     ...timeFact('First started', stored.startedAt),
     ...(stored.attempts > 1 ? timeFact('Last started', stored.lastAttemptedAt) : []),
     ...timeFact('Finished', stored.finishedAt),
-    ...(stored.startedAt === null
-      ? []
-      : [fact('Waited', duration(stored.startedAt - Math.min(due, stored.startedAt)))]),
+    ...(stored.startedAt === null ? [] : [fact('Waited', duration(stored.startedAt - firstDue(stored)))]),
     ...(stored.finishedAt === null || stored.lastAttemptedAt === null
       ? []
       : [fact('Ran', duration(stored.finishedAt - stored.lastAttemptedAt))]),
@@ -228,8 +232,7 @@ export function taskModel(record: TaskRecord, context: AdminContext, why: readon
     spansLeftOut: timeline.spansLeftOut,
     timelineEnds: {
       from: `enqueued ${time(stored.enqueuedAt, nowMs).utc}`,
-      to:
-        stored.finishedAt === null ? `now ${time(nowMs, nowMs).utc}` : `finished ${time(stored.finishedAt, nowMs).utc}`,
+      to: endOf(stored, nowMs),
     },
     timelineRows: rows,
     raw: rawOf(stored, context),
