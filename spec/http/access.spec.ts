@@ -6,11 +6,16 @@ import type { Request } from 'express'
 import sinon from 'sinon'
 import { bearerToken, MemoryTaskBackend, TaskOptionError, tasksRouter } from '../../lib/index.ts'
 import type { Action } from '../../lib/index.ts'
-import { checkSameOrigin, isLoopback } from '../../lib/http/access.ts'
+import { ACTIONS, checkSameOrigin, isLoopback } from '../../lib/http/access.ts'
+import { ADMIN_ROUTES } from '../../lib/http/admin-router.ts'
+import { assetFileName } from '../../lib/http/render.ts'
 import { API_ROUTES } from '../../lib/http/routes.ts'
 import type { ApiRoute } from '../../lib/http/routes.ts'
+import { fill } from './support/bad-input-host.ts'
 import { defineTasks, forgetTasks, listen, request, startHost } from './support/hosts.ts'
+import { RawClient } from './support/raw-client.ts'
 
+const MOUNT = '/deep/acme/tasks'
 const NOBODY = '01890000-0000-7000-8000-000000000000'
 const ROUTES: readonly ApiRoute[] = API_ROUTES
 const pathOf = ({ path }: ApiRoute): string => path.replace(':id', NOBODY).replace(':name', 'add')
@@ -24,6 +29,43 @@ function forbiddenStorage(backend: MemoryTaskBackend): sinon.SinonStub[] {
     .map((name) => sinon.stub(storage, name))
 }
 
+/** Any path of the router, what it asks for, and whether anybody but GET and HEAD means something there. */
+interface Guarded {
+  readonly method: 'GET' | 'POST'
+  readonly path: string
+  readonly action: Action
+}
+
+const ALL: readonly Guarded[] = [
+  ...ROUTES.map((route) => ({ ...route, path: `${pathOf(route)}/` })),
+  ...ADMIN_ROUTES.map((route) => ({ ...route, path: `/admin${route.path.replace(':id', NOBODY)}` })),
+  { method: 'get', path: `/admin/assets/${assetFileName('admin.css')}`, action: 'view' } as const,
+  { method: 'get', path: '/admin/assets/nothing.css', action: 'view' } as const,
+  { method: 'get', path: '/', action: 'view' } as const,
+  { method: 'get', path: '/nowhere', action: 'view' } as const,
+  { method: 'get', path: '/admin/nowhere', action: 'view' } as const,
+  { method: 'get', path: '/status/%E0%A4%A', action: 'view' } as const,
+  { method: 'get', path: '/admin/tasks/%E0%A4%A', action: 'view' } as const,
+].map(({ method, path, action }) => ({ method: method === 'get' ? 'GET' : 'POST', path, action }))
+
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE', 'PROPFIND']
+
+/** What Express 4 and 5 both say of a layer of a router. */
+interface Layer {
+  readonly name: string
+  readonly route?: { readonly path: string; readonly methods: Readonly<Record<string, boolean>> }
+  readonly handle: { readonly length: number; readonly stack?: readonly Layer[] }
+}
+
+/** Every layer as a line: routes with their methods, nested routers with what is in them, and other middleware. */
+function layersOf(stack: readonly Layer[]): string[] {
+  return stack.flatMap(({ route, handle }) => {
+    if (route) return [`${Object.keys(route.methods).sort().join()} ${route.path}`]
+    if (handle.stack) return ['router', ...layersOf(handle.stack).map((line) => `  ${line}`)]
+    return [handle.length === 4 ? 'on errors' : 'on all']
+  })
+}
+
 describe('access', () => {
   before(defineTasks)
   after(forgetTasks)
@@ -33,9 +75,12 @@ describe('access', () => {
     const refusals: readonly (readonly [string, () => unknown])[] = [
       ['false', () => false],
       ['undefined', () => undefined],
+      ['null', () => null],
       ['1', () => 1],
       ["'true'", () => 'true'],
       ['an object', () => ({})],
+      ['an object that is like true', () => new Boolean(true)],
+      ['a promise of 1', () => Promise.resolve(1)],
       [
         'a throw',
         () => {
@@ -43,53 +88,109 @@ describe('access', () => {
         },
       ],
       ['a rejection', () => Promise.reject(new Error('secret'))],
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- anything may be thrown
+      ['a rejection with true', () => Promise.reject(true)],
     ]
     for (const [name, answer] of refusals) {
-      it(`refuses every route on ${name}, before the storage hears of it`, async () => {
+      it(`refuses every route on ${name}, by any method, before a body is read or the storage hears of it`, async () => {
         const host = await startHost(express, { authorize: answer as () => boolean })
+        using client = new RawClient(host.url)
         const stubs = forbiddenStorage(host.backend)
-        for (const route of ROUTES) {
-          for (const method of ['GET', 'POST', 'DELETE']) {
-            const body = method === 'POST' ? {} : undefined
-            const { status, body: problem } = await request(host, method, pathOf(route), body)
-            expect([route.path, method, status]).to.deep.equal([route.path, method, 403])
-            expect(JSON.stringify(problem)).not.to.include('secret')
+        for (const { path } of ALL) {
+          for (const method of METHODS) {
+            // A body that is refused by its type, where it is looked at.
+            const body = ['GET', 'HEAD', 'TRACE'].includes(method) ? undefined : 'x: y'
+            const headers = body === undefined ? {} : { 'content-type': 'text/yaml' }
+            const { status, text } = await client.send(method, `${MOUNT}${path}`, { headers, body })
+            expect([path, method, status]).to.deep.equal([path, method, 403])
+            expect(text).not.to.match(/secret|add|fail/)
           }
         }
-        expect((await request(host, 'GET', '/nowhere')).status).to.equal(403)
         expect(stubs.filter((stub) => stub.called)).to.have.length(0)
         await host.close()
       })
     }
 
-    it('is asked for the action of the route, once', async () => {
-      const authorize = sinon.stub<[Request, Action], boolean>().returns(true)
+    it('is asked for the action of the route and nothing else first, on every route', async () => {
+      const authorize = sinon.stub<[Request, Action], boolean>()
       const host = await startHost(express, { authorize })
-      for (const route of ROUTES) {
-        authorize.resetHistory()
-        await request(host, route.method.toUpperCase(), pathOf(route), route.method === 'post' ? {} : undefined)
-        expect([route.path, authorize.args.map(([, action]) => action)]).to.deep.equal([route.path, [route.action]])
+      using client = new RawClient(host.url)
+      const ask = async ({ method, path }: Guarded, answer: boolean): Promise<readonly Action[]> => {
+        authorize.reset()
+        authorize.returns(answer)
+        const body = method === 'POST' ? 'scope=ticked' : undefined
+        const headers = body === undefined ? {} : { 'content-type': 'application/x-www-form-urlencoded' }
+        await client.send(method, MOUNT + path, { headers, body })
+        return authorize.args.map(([, action]) => action)
+      }
+      for (const route of ALL) {
+        expect([route.path, await ask(route, false)]).to.deep.equal([route.path, [route.action]])
+        const [first, ...more] = await ask(route, true)
+        expect([route.path, first]).to.deep.equal([route.path, route.action])
+        // A page asks further which buttons it may show.
+        expect([route.path, more]).to.deep.equal([route.path, more.length === 0 ? [] : ['run', 'retry', 'delete']])
+        if (!route.path.startsWith('/admin')) expect(more).to.deep.equal([])
       }
       await host.close()
     })
 
-    it('lets a viewer look and nothing else', async () => {
+    for (const granted of ACTIONS) {
+      it(`lets a role with ${granted} alone do that alone`, async () => {
+        const host = await startHost(express, { authorize: (_req, action) => action === granted })
+        using client = new RawClient(host.url)
+        for (const { method, path, action } of ALL) {
+          const body = method === 'POST' ? '' : undefined
+          const { status, text } = await client.send(method, MOUNT + path, { body })
+          expect([path, status === 403]).to.deep.equal([path, action !== granted])
+          if (granted === 'view' && status === 200 && path.startsWith('/admin') && !path.includes('/assets/')) {
+            expect([
+              path,
+              /<form[^>]*method="post"[^>]*action|formaction|type="checkbox" name="id"/.exec(text),
+            ]).to.deep.equal([path, null])
+          }
+        }
+        await host.close()
+      })
+    }
+
+    it('shows a viewer no button on any page, whatever state the record is in', async () => {
       const host = await startHost(express, { authorize: (_req, action) => action === 'view' })
-      for (const route of ROUTES) {
-        const { status } = await request(host, route.method.toUpperCase(), pathOf(route))
-        expect([route.path, status === 403]).to.deep.equal([route.path, route.action !== 'view'])
+      using client = new RawClient(host.url)
+      const ids = Object.values(await fill(host.backend))
+      const later = Date.now() + 60_000
+      const pages = [
+        '/',
+        '/tasks',
+        '/workers',
+        `/done/delete?scope=all&cutoff=${later}&done=1`,
+        `/done/run?scope=all&cutoff=${later}`,
+      ]
+      for (const path of [...pages, ...ids.map((id) => `/tasks/${id}`)]) {
+        const { status, text } = await client.send('GET', `${MOUNT}/admin${path}`)
+        expect([path, status]).to.deep.equal([path, 200])
+        expect([path, /formaction|type="checkbox" name="id"|action="[^"]*\/(act|confirm)\//.exec(text)]).to.deep.equal([
+          path,
+          null,
+        ])
       }
       await host.close()
     })
 
-    it('guards every layer of the router: no route is outside the table', () => {
+    it('guards every layer of the router: no route is outside the tables, on Express 4 as on 5', async () => {
       const backend = new MemoryTaskBackend()
-      const router = tasksRouter(backend) as unknown as { stack: { route?: { path: string } }[] }
-      const known = new Set(ROUTES.map(({ path }) => path))
-      const paths = router.stack.flatMap(({ route }) => (route ? [route.path] : []))
-      const unknown = paths.filter((path) => typeof path === 'string' && !known.has(path) && !path.startsWith('/admin'))
-      expect(unknown).to.deep.equal([])
-      return backend.close()
+      const { stack } = tasksRouter(backend) as unknown as { stack: readonly Layer[] }
+      const twice = (routes: readonly { method: string; path: string }[]): string[] =>
+        routes.flatMap(({ method, path }) => [`${method} ${path}`, `_all ${path}`])
+      expect(layersOf(stack)).to.deep.equal([
+        'on all',
+        ...twice(ROUTES),
+        'router',
+        ...twice(ADMIN_ROUTES).map((line) => `  ${line}`),
+        '  get /assets/:file',
+        ...['  on all', '  on all', '  on errors', '  on errors'],
+        ...['on all', 'on all', 'on errors', 'on errors'],
+      ])
+      await backend.close()
     })
   })
 

@@ -1,0 +1,41 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { expect } from 'chai'
+import express from 'express'
+import express4 from 'express4'
+
+const LOADER = new URL('./support/express4-loader.mjs', import.meta.url).href
+const MOCHA = new URL('../../node_modules/mocha/bin/mocha.js', import.meta.url).pathname
+const SPECS = ['access.spec.ts', 'admin.spec.ts', 'bad-input.spec.ts']
+
+interface Report {
+  readonly stats: { readonly passes: number; readonly failures: number }
+  readonly failures: readonly { readonly fullTitle: string; readonly err: { readonly message?: string } }[]
+}
+
+/** The specs of the router and the admin, once more in a process in which `express` is Express 4: host, routers and parsers. */
+async function runOnExpress4(specs: readonly string[], only: RegExp): Promise<Report> {
+  const files = specs.map((file) => new URL(file, import.meta.url).pathname)
+  const args = ['--import', 'tsx', '--import', LOADER, MOCHA, '--reporter', 'json', '--grep', only.source, ...files]
+  const { EXPRESS4_INNER: _inner, ...env } = process.env
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'], env })
+  let text = ''
+  child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
+  await once(child, 'close')
+  return JSON.parse(text.slice(text.indexOf('{'))) as Report
+}
+
+describe('In a process that is Express 4 throughout', function () {
+  this.timeout(180_000)
+
+  before(function () {
+    // Here it is so already: these very specs are run inside.
+    if ((express as unknown) === express4) this.skip()
+  })
+
+  it('the router is as guarded, the admin as whole, and bad input as harmless', async () => {
+    const { stats, failures } = await runOnExpress4(SPECS, /^(access |Admin, memory|Bad input, API, memory|Headers)/)
+    expect(failures.map(({ fullTitle, err }) => `${fullTitle}: ${err.message ?? ''}`)).to.deep.equal([])
+    expect(stats.passes).to.be.above(60)
+  })
+})
