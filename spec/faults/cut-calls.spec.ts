@@ -141,7 +141,7 @@ function pointsOf(length: number): number[] {
 }
 
 describe('Faults: calls that are cut', function () {
-  this.timeout(sized(60_000, 1_800_000))
+  this.timeout(sized(240_000, 1_800_000))
 
   row('leaves each record whole or absent, and answers the repeat of a call as the call (F4)', async () => {
     await using run = await FaultRun.start()

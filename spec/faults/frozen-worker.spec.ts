@@ -8,7 +8,7 @@ import { together } from './support/together.ts'
 const LEASE_MS = 1_000
 
 describe('Faults: frozen workers', function () {
-  this.timeout(sized(60_000, 600_000))
+  this.timeout(sized(240_000, 600_000))
 
   together({
     'refuses what a frozen worker settles after its leases were taken over, and overwrites nothing (F5)': frozen,
@@ -26,7 +26,7 @@ async function frozen(): Promise<void> {
   const frozen = await run.spawn({ worker: { workerId: 'frozen', concurrency: count } })
   // Given attempts that last longer than the freeze
   const ids = await run.enqueue({ name: 'first' }, lists(count, 5 * LEASE_MS))
-  await eventually(() => frozen.facts.filter(({ fact }) => fact === 'begun').length === count, { timeoutMs: 20_000 })
+  await eventually(() => frozen.facts.filter(({ fact }) => fact === 'begun').length === count, { timeoutMs: 60_000 })
   await frozen.signal('SIGSTOP')
   const stoppedAt = Date.now()
   run.kills.push({ pid: frozen.pid, at: stoppedAt })
@@ -37,7 +37,7 @@ async function frozen(): Promise<void> {
   await frozen.signal('SIGCONT')
   const wokenAt = Date.now()
   await eventually(() => run.facts('settled').filter(({ word }) => word === 'LOST').length === count, {
-    timeoutMs: 20_000,
+    timeoutMs: 60_000,
   })
   // Then each was told soon after it woke, and the second one's outcomes are untouched
   const aborted = run.facts('aborted').map(({ at }) => at - wokenAt)
@@ -56,7 +56,7 @@ async function blocked(orders: Pick<ChildOrders, 'kind' | 'inThread'> = {}): Pro
   // It takes nothing until the other one has the task
   await second.signal('SIGSTOP')
   await run.enqueue({ name: 'block' }, [[3 * run.options.claimTimeoutSeconds * 1_000]])
-  await eventually(() => blocking.hasBegun, { timeoutMs: 20_000 })
+  await eventually(() => blocking.hasBegun, { timeoutMs: 60_000 })
   await second.signal('SIGCONT')
   await run.enqueue({}, lists(20, 5))
   await run.drained()
@@ -72,12 +72,12 @@ async function blockedWithLimit(): Promise<void> {
   const [blocked, second] = await Promise.all([run.spawn({ taskOptions }), run.spawn({ taskOptions })])
   await second.signal('SIGSTOP')
   const [id = ''] = await run.enqueue({ name: 'block' }, [[6 * LEASE_MS]])
-  await eventually(() => blocked.hasBegun, { timeoutMs: 20_000 })
+  await eventually(() => blocked.hasBegun, { timeoutMs: 60_000 })
   await second.signal('SIGCONT')
   await run.drained()
   // Renewed up to the limit, so a lease later it is over
   run.kills.push({ pid: blocked.pid, at: (run.facts('begun')[0]?.at ?? NaN) + LEASE_MS })
-  await eventually(() => run.facts('settled').some(({ word }) => word === 'LOST'), { timeoutMs: 20_000 })
+  await eventually(() => run.facts('settled').some(({ word }) => word === 'LOST'), { timeoutMs: 60_000 })
   expect((await run.record(id)).returnValue).to.equal(JSON.stringify(`${second.pid} 2`))
   const verdict = await run.verdict()
   verdict.assert('F6', { duplicates: 1 }, { case: 'timeoutMs' })

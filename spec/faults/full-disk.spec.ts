@@ -39,7 +39,7 @@ function mayMount(): string | undefined {
 }
 
 describe('Faults: a full disk', function () {
-  this.timeout(sized(60_000, 600_000))
+  this.timeout(sized(240_000, 600_000))
 
   nightlyRow('goes on once there is room again, and loses nothing that was acknowledged (F24)', async function () {
     const reason = mayMount()
@@ -52,7 +52,7 @@ describe('Faults: a full disk', function () {
       const disk = `/proc/${run.server.pid}/root${join(folder, 'disk')}`
       expect(existsSync(disk)).to.equal(true)
       await run.enqueue({}, lists(500, 50))
-      await eventually(() => run.facts('begun').length > 100, { timeoutMs: 20_000 })
+      await eventually(() => run.facts('begun').length > 100, { timeoutMs: 60_000 })
       // Filled to the last block, by somebody else
       try {
         writeFileSync(join(disk, 'other'), Buffer.alloc(16_000_000))

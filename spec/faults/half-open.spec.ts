@@ -12,7 +12,7 @@ import { TcpProxy } from './support/tcp-proxy.ts'
 const WATCHDOG_MS = 2_000
 
 describe('Faults: half-open connections', function () {
-  this.timeout(sized(60_000, 600_000))
+  this.timeout(sized(240_000, 600_000))
 
   together({
     'is read again within BLOCK and the watchdog’s two seconds, and what went into a dead socket is found (F7)':
@@ -78,7 +78,7 @@ async function deadLeaseConnection(): Promise<void> {
   await using proxy = await TcpProxy.start(run.server)
   const child = await run.spawn({ backend: run.backendOptions(proxy.url), worker: { concurrency: 2 } })
   await run.enqueue({ name: 'first' }, [[5_000]])
-  await eventually(() => child.hasBegun, { timeoutMs: 20_000 })
+  await eventually(() => child.hasBegun, { timeoutMs: 60_000 })
   // Once the thread is there it has renewed at least once
   await eventually(
     async () => (await run.redis.zcount(run.keys.leases, Date.now() + 2_500, '+inf')) === 1 && proxy.connections > 3,

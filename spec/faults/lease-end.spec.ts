@@ -19,18 +19,20 @@ function aClaimer(name: string): () => Claim {
 }
 
 describe('Faults: the end of a lease', function () {
-  this.timeout(sized(60_000, 600_000))
+  this.timeout(sized(240_000, 600_000))
 
   row('has one waiting copy at most when an attempt fails as its lease ends (F31)', async () => {
     await using run = await FaultRun.start()
     const rounds = sized(2, 20)
+    const mostRounds = rounds + 10
     const begins = new Map<string, number>()
     const [words, waiting]: [Record<string, number>, string[]] = [{}, []]
     const note = (begun: readonly Delivery[]): void => {
       for (const { lease } of begun) begins.set(lease.id, (begins.get(lease.id) ?? 0) + 1)
     }
     const { storage } = run.backend
-    for (let round = 0; round < rounds; round += 1) {
+    // On a machine that is busy one of the two may win a whole round
+    for (let round = 0; round < rounds || (Object.keys(words).length < 2 && round < mostRounds); round += 1) {
       await run.enqueue({}, lists(100, 0))
       const first = aClaimer('first')
       const { begun } = await storage.take({ ...first(), queueNames, count: 100 })

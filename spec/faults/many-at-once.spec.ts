@@ -16,14 +16,14 @@ async function slowCalls(run: FaultRun, name: 'promote' | 'reclaim'): Promise<nu
 }
 
 describe('Faults: many at once', function () {
-  this.timeout(sized(60_000, 1_800_000))
+  this.timeout(sized(240_000, 1_800_000))
 
   row('runs each of thousands once that are due in the same millisecond, in short steps (F28)', async () => {
     await using run = await FaultRun.start()
     const count = sized(5_000, 100_000)
     // Eight workers, in as many processes as this machine can feed
     await Promise.all([run.spawn({ workers: 4 }), run.spawn({ workers: 4 })])
-    await run.redis.config('SET', 'slowlog-log-slower-than', '500')
+    await run.redis.config('SET', 'slowlog-log-slower-than', '0')
     await run.redis.config('SET', 'slowlog-max-len', '100000')
     const due = Date.now() + sized(2_500, 15_000)
     for (let done = 0; done < count; done += 1_000) await run.enqueue({ runAfter: due }, lists(1_000, 0))
@@ -31,9 +31,11 @@ describe('Faults: many at once', function () {
     await run.drained(sized(60_000, 600_000))
     const promotions = await slowCalls(run, 'promote')
     const verdict = await run.verdict()
-    const promoteMs = { max: promotions[0] ?? 0, p99: promotions[Math.floor(count / 100 / 100)] ?? 0 }
+    const promoteMs = { max: promotions[0] ?? 0, p99: promotions[Math.floor(promotions.length / 100)] ?? 0 }
     const startErrorMs = Math.max(...verdict.begun.map(({ at }) => at - due))
     verdict.assert('F28', { duplicates: 0 }, { faultsInjected: 1, faultsThatBit: 1, promoteMs, startErrorMs })
+    // None of them moves more than a hundred
+    expect(promotions.length).to.be.at.least(count / 100)
     expect(promoteMs.p99).to.be.at.most(5 * run.calibration)
     expect(promoteMs.max).to.be.at.most(20 * run.calibration)
   })

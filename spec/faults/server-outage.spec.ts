@@ -28,7 +28,7 @@ async function refused(run: FaultRun): Promise<number> {
 }
 
 describe('Faults: the server', function () {
-  this.timeout(sized(60_000, 600_000))
+  this.timeout(sized(240_000, 600_000))
 
   row('loses nothing when the process of the server is killed under load (F12)', async () => {
     await using run = await FaultRun.start({ server: { args: APPENDONLY }, claimIntervalSeconds: NEVER })
@@ -37,7 +37,7 @@ describe('Faults: the server', function () {
     for (let round = 0; round < rounds; round += 1) {
       const before = run.facts('begun').length
       await run.enqueue({}, lists(300, 30))
-      await eventually(() => run.facts('begun').length > before + 100, { timeoutMs: 20_000 })
+      await eventually(() => run.facts('begun').length > before + 100, { timeoutMs: 60_000 })
       await run.server.kill('SIGKILL')
       await run.server.restart()
     }
@@ -48,6 +48,16 @@ describe('Faults: the server', function () {
       { duplicates: rounds * 2 * run.options.concurrency, uncounted: true },
       { faultsInjected: rounds, faultsThatBit: rounds },
     )
+  })
+
+  row('tells what was lost where the server keeps nothing, so that the account above is one (F12)', async () => {
+    await using run = await FaultRun.start()
+    await run.enqueue({}, lists(50, 1))
+    await run.server.kill('SIGKILL')
+    await run.server.restart()
+    const { lost } = await run.verdict()
+    reportOwn(run, 'F12', { executed: 0, lost: 0, case: 'control', lostWithoutLog: lost.length })
+    expect(lost).to.have.lengthOf(50)
   })
 
   row('drains a backlog although it kills every connection again and again, without an enqueue (F8)', async () => {
@@ -65,7 +75,7 @@ describe('Faults: the server', function () {
           const now = workers.reduce((sum, { facts }) => sum + facts.length, 0)
           return now > begun && (begun = now)
         },
-        { timeoutMs: 20_000 },
+        { timeoutMs: 60_000 },
       )
       const killed = await run.redis.client('KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
       if (Number(killed) > 0) bit += 1
@@ -84,7 +94,7 @@ describe('Faults: the server', function () {
 })
 
 describe('Faults: a server that is away', function () {
-  this.timeout(sized(60_000, 600_000))
+  this.timeout(sized(240_000, 600_000))
 
   together({
     'is read again after an outage longer than the blocking read, without an enqueue (F9)': outage,
@@ -103,7 +113,7 @@ async function outage(): Promise<void> {
   await run.enqueue({}, lists(200, 20))
   const due = Date.now() + 3_500
   await run.enqueue({ queueName: 'later', runAfter: due }, [[1], [1], [1]])
-  await eventually(() => busy.facts.filter(({ fact }) => fact === 'begun').length > 20, { timeoutMs: 20_000 })
+  await eventually(() => busy.facts.filter(({ fact }) => fact === 'begun').length > 20, { timeoutMs: 60_000 })
   await run.server.kill('SIGTERM')
   const downAt = Date.now()
   const refusedMs: number[] = []
@@ -137,12 +147,12 @@ async function wantsReplicas(): Promise<void> {
   for (let round = 0; round < sized(2, 10); round += 1) {
     const done = run.facts('settled').length
     await run.enqueue({}, lists(200, 20))
-    await eventually(() => run.facts('settled').length > done + 20, { timeoutMs: 20_000 })
+    await eventually(() => run.facts('settled').length > done + 20, { timeoutMs: 60_000 })
     await run.redis.config('SET', 'min-replicas-to-write', '1')
     const settled = run.facts('settled').length
     const until = Date.now() + sized(1_000, 10_000)
     for (let count = 0; count < 5; count += 1) refusedMs = Math.max(refusedMs, await refused(run))
-    await eventually(() => Date.now() > until, { timeoutMs: 20_000 })
+    await eventually(() => Date.now() > until, { timeoutMs: 60_000 })
     // What was on its way may still have been answered; nothing else was.
     expect(run.facts('settled').length - settled).to.be.at.most(2 * run.options.concurrency)
     await run.redis.config('SET', 'min-replicas-to-write', '0')
@@ -158,7 +168,7 @@ async function stopsWhileAway(): Promise<void> {
   await using run = await FaultRun.start({ server: { args: APPENDONLY } })
   const child = await run.spawn({ worker: { drainTimeoutSeconds: 1 } })
   await run.enqueue({ name: 'first' }, [[60_000], [60_000], [200]])
-  await eventually(() => child.facts.filter(({ fact }) => fact === 'begun').length === 3, { timeoutMs: 20_000 })
+  await eventually(() => child.facts.filter(({ fact }) => fact === 'begun').length === 3, { timeoutMs: 60_000 })
   await run.server.kill('SIGKILL')
   const toldAt = performance.now()
   await child.signal('SIGTERM')

@@ -10,7 +10,7 @@ import { reportOwn } from './support/verdict.ts'
 const DRAIN_MS = 1_000
 
 describe('Faults: stops', function () {
-  this.timeout(sized(60_000, 600_000))
+  this.timeout(sized(240_000, 600_000))
 
   together({
     'hands back what lasts longer than the drain, uncounted, and others begin it at once (F27)': longerThanTheDrain,
@@ -25,7 +25,7 @@ async function longerThanTheDrain(): Promise<void> {
     const drainTimeoutSeconds = twice ? 3_600 : DRAIN_MS / 1_000
     const leaving = await run.spawn({ heldMs: 3_600_000, worker: { drainTimeoutSeconds } })
     const held = await run.enqueue({ name: 'held' }, lists(5, 0))
-    await eventually(() => leaving.facts.filter(({ fact }) => fact === 'begun').length === 5, { timeoutMs: 20_000 })
+    await eventually(() => leaving.facts.filter(({ fact }) => fact === 'begun').length === 5, { timeoutMs: 60_000 })
     const staying = await run.spawn({ heldMs: 10 })
     leaving.expectedEnd = true
     leaving.child.kill('SIGTERM')
@@ -85,15 +85,15 @@ async function blockedThread(): Promise<void> {
         .map((line) => JSON.parse(line) as { pid: number; at: number })
     const leaving = start({ BLOCKS: '1' })
     const id = await project.enqueue('blocks')
-    await eventually(() => marks().length === 1, { timeoutMs: 30_000 })
+    await eventually(() => marks().length === 1, { timeoutMs: 60_000 })
     const staying = start({})
-    await eventually(async () => (await project.backend.storage.workers()).length === 2, { timeoutMs: 30_000 })
+    await eventually(async () => (await project.backend.storage.workers()).length === 2, { timeoutMs: 60_000 })
     leaving.kill('SIGTERM')
     const toldAt = Date.now()
     const code = await leaving.ended
     const endedAt = Date.now()
-    const again = await eventually(() => marks()[1] ?? null, { timeoutMs: 30_000 }).catch(() => null)
-    await eventually(async () => (await project.record(id)).status === 'SUCCESSFUL', { timeoutMs: 30_000 })
+    const again = await eventually(() => marks()[1] ?? null, { timeoutMs: 60_000 }).catch(() => null)
+    await eventually(async () => (await project.record(id)).status === 'SUCCESSFUL', { timeoutMs: 60_000 })
     staying.kill('SIGTERM')
     await staying.ended
     const figures = { stopTookMs: endedAt - toldAt, begunElsewhereMs: (again?.at ?? NaN) - endedAt }

@@ -21,7 +21,7 @@ const BAD: readonly (() => unknown)[] = [boom, () => Promise.reject(new Error('b
 const badLogger = (log: () => unknown): Logger => ({ debug: log, info: log, warn: log, error: log })
 
 describe('Faults: code of the user', function () {
-  this.timeout(sized(60_000, 600_000))
+  this.timeout(sized(240_000, 600_000))
 
   row('changes no outcome and delays nothing when listeners and loggers throw, reject or hang (F37)', async () => {
     await using run = await FaultRun.start()

@@ -337,7 +337,7 @@ export class FaultRun implements AsyncDisposable {
   async spawn(orders: Partial<Omit<ChildOrders, 'factsFile'>> = {}): Promise<WorkerProcess> {
     const worker = this.spawnNow(orders)
     await eventually(() => worker.hasEnded || worker.isReady, {
-      timeoutMs: 20_000,
+      timeoutMs: 60_000,
       message: 'a worker process does not start',
     })
     if (worker.unplannedEnd !== undefined) throw new Error(worker.unplannedEnd)

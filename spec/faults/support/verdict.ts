@@ -45,6 +45,7 @@ export interface Allowed {
 
 export class Verdict {
   readonly #facts: RunFacts
+  readonly #names: ReadonlyMap<string, string>
   readonly begun: readonly FactNamed<'begun'>[]
   readonly settled: readonly FactNamed<'settled'>[]
 
@@ -52,6 +53,7 @@ export class Verdict {
     this.#facts = facts
     this.begun = facts.facts.filter((fact) => fact.fact === 'begun')
     this.settled = facts.facts.filter((fact) => fact.fact === 'settled')
+    this.#names = new Map(this.begun.map(({ id, name }) => [id, name]))
   }
 
   get #begunIds(): Set<string> {
@@ -92,9 +94,8 @@ export class Verdict {
   /** Records whose outcome is not what stands behind the highest fence: an overtaken attempt wrote one of the two. */
   get overtaken(): readonly string[] {
     const { figures, effects } = this.#facts
-    const names = new Map(this.begun.map(({ id, name }) => [id, name]))
     return [...figures.records].flatMap(([id, { status, returnValue }]) => {
-      if (status !== 'SUCCESSFUL' || !WITH_EFFECT.has(names.get(id) ?? '')) return []
+      if (status !== 'SUCCESSFUL' || !WITH_EFFECT.has(this.#nameOf(id))) return []
       return returnValue === JSON.stringify(effects.get(id)) ? [] : [id]
     })
   }
@@ -150,6 +151,30 @@ export class Verdict {
         return next && next.attempt < MAY_RUN_ALONE ? [next.at - killedAt] : []
       }),
     )
+  }
+
+  /** Attempts that a killed process had in hand, that nobody began again and that did not end there either. */
+  get abandoned(): readonly string[] {
+    return this.#facts.run.kills.flatMap(({ pid }) =>
+      this.#orphansOf(pid).flatMap(({ id, attempt }) => {
+        const record = this.#facts.figures.records.get(id)
+        if (!record || attempt >= MAY_RUN_ALONE - 1 || !WITH_EFFECT.has(this.#nameOf(id))) return []
+        // Its outcome was written, and only the answer never read
+        if (record.attempts === attempt && record.status !== 'READY') return []
+        return this.begun.some((fact) => fact.id === id && fact.attempt > attempt) ? [] : [id]
+      }),
+    )
+  }
+
+  /** FAILED although their tasks never fail, and before the limit of crashes: the fault was taken for a failure of theirs. */
+  get failedForNothing(): readonly string[] {
+    return [...this.#facts.figures.records].flatMap(([id, { status, attempts }]) =>
+      status === 'FAILED' && attempts < MAY_RUN_ALONE && WITH_EFFECT.has(this.#nameOf(id)) ? [id] : [],
+    )
+  }
+
+  #nameOf(id: string): string {
+    return this.#names.get(id) ?? ''
   }
 
   /** Kills that hit a process with something in hand. */
@@ -219,6 +244,7 @@ export class Verdict {
     const { keyspace, unplanned } = this.#facts
     expect(this.lost, 'V1 lost').to.deep.equal([])
     expect(this.unexpected, 'V2 unexpected').to.deep.equal([])
+    expect(this.failedForNothing, 'V3 failed for nothing').to.deep.equal([])
     if (!allowed.forgotten) expect(this.settledTwice(allowed.runAgain), 'V3 settled twice').to.deep.equal([])
     const final = [...keyspace.statuses.values()].filter(
       (status) => status === 'SUCCESSFUL' || status === 'FAILED',
@@ -230,6 +256,7 @@ export class Verdict {
     expect(this.duplicates, 'V6 duplicates').to.be.at.most(allowed.duplicates)
     expect(keyspace.violations, 'V7 invariants').to.deep.equal([])
     expect(keyspace.leftovers, 'V7 leftovers').to.deep.equal([])
+    expect(this.abandoned, 'V8 never begun again').to.deep.equal([])
     expect(Math.max(0, ...this.recoveriesMs), 'V8 recovery').to.be.at.most(this.#recoveryLimitMs(allowed))
     expect(this.tooEarly(allowed.runById), 'V9 begun before it was due').to.deep.equal([])
     if (unplanned.length > (allowed.unplannedEnds ?? 0)) expect(unplanned, 'V10 unplanned ends').to.deep.equal([])

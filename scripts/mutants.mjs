@@ -1,0 +1,363 @@
+/**
+ * Wrong implementations that the fault table must catch: `npm run mutants -- [--row F5] [--only 'part of a name']`.
+ * Each is a text that stands exactly once in `lib` and once in `dist`, replaced in a copy of the project in a temporary folder,
+ * where the specs of its row must fail. A text that is not there once is stale, which fails; so does a mutant that stays green.
+ * Nothing here touches the project itself; writes a table, and mutants.json.
+ */
+import { spawn } from 'node:child_process'
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { clearTimeout, setTimeout } from 'node:timers'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+
+/**
+ * `text` matches whatever its white space; `cases` narrows the row to the cases that must fail.
+ * @typedef {{ row: string, wrong: string, text: string, instead: string, cases?: string, size?: 'nightly' }} Mutant
+ */
+
+/** @type {readonly Mutant[]} */
+const MUTANTS = [
+  {
+    row: 'F0',
+    wrong: 'no lease is renewed',
+    text: 'this.#renewal.at(isLate ? now : now + leaseMs * RENEW_AFTER)',
+    instead: 'void isLate',
+  },
+  {
+    row: 'F0',
+    wrong: 'only the default queue is read',
+    text: 'settings.queues ?? (await queue.queueNames())',
+    instead: "settings.queues ?? ['default']",
+  },
+  {
+    row: 'F0',
+    wrong: 'a promoted record does not know its entry',
+    text: "redis.call('HSET', recordKey(id), 'entryId', entryId)",
+    instead: "redis.call('HSET', recordKey(id), 'entryId', '')",
+  },
+  {
+    row: 'F1',
+    wrong: 'what a dead worker left is taken over and handed to nobody',
+    text: 'rows[#rows + 1] = startAttempt(record, now, call, leaseMs, workerId, extra)',
+    instead: 'startAttempt(record, now, call, leaseMs, workerId, extra)',
+  },
+  {
+    row: 'F2',
+    wrong: 'only the own list is looked through',
+    text: 'while (this.#reclaimAt.index < streams.length)',
+    instead: 'while (this.#reclaimAt.index < 0)',
+  },
+  {
+    row: 'F2',
+    wrong: 'consumers of the dead stay for ever',
+    text: "redis.pcall('XGROUP', 'DELCONSUMER', streams[i], group, consumer)",
+    instead: "redis.pcall('PING')",
+  },
+  {
+    row: 'F3',
+    wrong: 'a record whose worker died is FAILED at once',
+    text: 'if crashes > crashLimit then',
+    instead: 'if crashes > 0 then',
+  },
+  {
+    row: 'F4',
+    wrong: 'enqueue does not look for a record of that id',
+    text: "if seen[id] or redis.call('EXISTS', recordKey(id)) == 1 then",
+    instead: 'if seen[id] then',
+  },
+  {
+    row: 'F4',
+    wrong: 'a repeated settle is stale',
+    text: "elseif redis.call('HGET', recordKey(id), 'lastMove') == 'settle ' .. token then",
+    instead: 'elseif false then',
+  },
+  {
+    row: 'F4',
+    wrong: 'a repeated retry is refused',
+    text: 'elseif record.requestId == requestId or seen[record.id] then',
+    instead: 'elseif seen[record.id] then',
+  },
+  {
+    row: 'F4',
+    wrong: 'what the own list names is not begun again',
+    text: "if token == wanted or (own and holder and holder == string.match(call, '^(.*)%.%d+$')) then",
+    instead: 'if token == wanted then',
+  },
+  {
+    row: 'F5',
+    wrong: 'settle does not compare tokens',
+    text: "elseif v[1] == token and token ~= '' then",
+    instead: "elseif token ~= '' then",
+    cases: 'frozen worker settles',
+  },
+  {
+    row: 'F6',
+    wrong: "leases are renewed on the handler's event loop",
+    text: 'if (!this.#server)',
+    instead: 'if (this.#server)',
+    cases: 'holds the event loop',
+  },
+  {
+    row: 'F6',
+    wrong: "renewal ignores the attempt's own limit of time",
+    text: 'held.stopAtMs > startedMs',
+    instead: 'held.stopAtMs > 0',
+    cases: 'own limit of time',
+  },
+  {
+    row: 'F7',
+    wrong: 'no watchdog over the blocking read',
+    text: '}, blockMs + WATCHDOG_MS)',
+    instead: '}, blockMs + 3_600_000)',
+    cases: 'read again',
+  },
+  {
+    row: 'F7',
+    wrong: 'producers wait for ever',
+    text: 'maxRetriesPerRequest: 1, commandTimeout: COMMAND_TIMEOUT_MS, autoResendUnfulfilledCommands: true',
+    instead: 'maxRetriesPerRequest: 1, commandTimeout: undefined, autoResendUnfulfilledCommands: true',
+    cases: 'read again',
+  },
+  {
+    row: 'F7',
+    wrong: 'entries are read without a pending row',
+    text: "'COUNT', '1', 'BLOCK', String(blockMs), 'STREAMS'",
+    instead: "'COUNT', '1', 'BLOCK', String(blockMs), 'NOACK', 'STREAMS'",
+    cases: 'read again',
+  },
+  {
+    row: 'F8',
+    wrong: 'nobody looks for what a lost answer named',
+    text: 'return await this.#storage.recover(',
+    instead: 'return { begun: [], passed: 0 }; await this.#storage.recover(',
+  },
+  {
+    row: 'F9',
+    wrong: "producers keep the driver's own retries",
+    text: 'maxRetriesPerRequest: 1, commandTimeout: COMMAND_TIMEOUT_MS, autoResendUnfulfilledCommands: true',
+    instead: 'maxRetriesPerRequest: 20, commandTimeout: undefined, autoResendUnfulfilledCommands: true',
+    cases: 'longer than the blocking read',
+  },
+  {
+    row: 'F11',
+    wrong: 'a lease that cannot be renewed is kept',
+    text: 'kept.deadlineMs <= now',
+    instead: 'kept.deadlineMs <= 0',
+    size: 'nightly',
+  },
+  {
+    row: 'F13',
+    wrong: 'fences count from one',
+    text: 'local nowUs = now[1] * 1000000 + now[2]',
+    instead: 'local nowUs = 1',
+  },
+  {
+    row: 'F15',
+    wrong: "leases are counted on the process's clock",
+    text: 'monotonicMs: () => Number(process.hrtime.bigint() / 1_000n) / 1_000',
+    instead: 'monotonicMs: () => Date.now()',
+  },
+  {
+    row: 'F17',
+    wrong: 'too few replicas is an error of another kind',
+    text: '[/NOREPLICAS/,',
+    instead: '[/NEVER/,',
+  },
+  {
+    row: 'F23',
+    wrong: 'no fallback for a script that the server forgot',
+    text: "error.message.includes('NOSCRIPT')",
+    instead: "error.message.includes('NEVER')",
+  },
+  {
+    row: 'F25',
+    wrong: 'a lost group is made anew from the end',
+    text: "redis.pcall('XGROUP', 'CREATE', bandStreamKey(ARGV[i], band), group, '0', 'MKSTREAM')",
+    instead: "redis.pcall('XGROUP', 'CREATE', bandStreamKey(ARGV[i], band), group, '$', 'MKSTREAM')",
+    cases: 'FLUSHALL',
+  },
+  {
+    row: 'F25',
+    wrong: 'the idle side is not looked at',
+    text: 'if idle >= idleMs then',
+    instead: 'if false then',
+    cases: 'dead owner',
+  },
+  {
+    row: 'F26',
+    wrong: 'crashes are not counted',
+    text: 'local crashes = record.crashes + 1',
+    instead: 'local crashes = 1',
+  },
+  {
+    row: 'F27',
+    wrong: 'a hand-back counts as an attempt',
+    text: 'local attempts = math.max(record.attempts - 1, 0)',
+    instead: 'local attempts = record.attempts',
+    cases: 'longer than the drain',
+  },
+  {
+    row: 'F27',
+    wrong: 'nothing is handed back',
+    text: "elseif record.status == 'RUNNING' and record.leaseToken == token then",
+    instead: 'elseif false then',
+    cases: 'longer than the drain',
+  },
+  {
+    row: 'F28',
+    wrong: 'promotion without a limit',
+    text: "redis.pcall('ZRANGEBYSCORE', delayed, '-inf', string.format('%.0f', nowMs), 'LIMIT', 0, 100)",
+    instead: "redis.pcall('ZRANGEBYSCORE', delayed, '-inf', string.format('%.0f', nowMs), 'LIMIT', 0, 3000)",
+  },
+  {
+    row: 'F30',
+    wrong: 'a record that runs may be run by id as well',
+    text: "or not (record.status == 'READY' or (allowRetry and record.status == 'FAILED')) then",
+    instead: "or record.status == 'SUCCESSFUL' then",
+    cases: 'many execute',
+  },
+  {
+    row: 'F30',
+    wrong: 'the delivery of a record that runs is acknowledged away',
+    text: "else rows[k] = { 'HELD', id } end",
+    instead: "else rows[k] = { 'DROPPED', id } dropped[#dropped + 1] = k end",
+    cases: 'web process was executing',
+  },
+  {
+    row: 'F31',
+    wrong: 'a retry is written whoever holds the record',
+    text: "elseif v[1] == token and token ~= '' then",
+    instead: "elseif token ~= '' then",
+  },
+  {
+    row: 'F32',
+    wrong: 'a record that runs is deleted',
+    text: "elseif record.status == 'RUNNING' then answers[#answers + 1] = 'RUNNING'",
+    instead: "elseif false then answers[#answers + 1] = 'RUNNING'",
+  },
+  {
+    row: 'F37',
+    wrong: 'what a listener rejects with is nobody’s',
+    text: 'Promise.resolve(listener(result)).catch(failed)',
+    instead: 'void listener(result)',
+    cases: 'listeners',
+  },
+  {
+    row: 'F38',
+    wrong: 'an unknown task is handed back without a delay',
+    text: 'if growing then',
+    instead: 'if false then',
+  },
+]
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const PARTS = ['bin', 'dist', 'lib', 'scripts', 'spec', 'views', '.mocharc.json', 'package.json', 'tsconfig.json']
+/** A run that has not ended by then has not passed. */
+const LONGEST_MS = 240_000
+
+const { values: options } = parseArgs({ options: { row: { type: 'string' }, only: { type: 'string' } } })
+const chosen = MUTANTS.filter(
+  ({ row, wrong, size }) =>
+    (options.row === undefined
+      ? size !== 'nightly' || process.env['FAULTS_SIZE'] === 'nightly'
+      : row === options.row) && wrong.includes(options.only ?? ''),
+)
+
+/** @param {string} text @returns {RegExp} the text, whatever its white space, and with the semicolons that a compiler adds */
+function patternOf(text) {
+  const escaped = text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
+  return new RegExp(escaped.replace(/\s+/g, ';?\\s+'), 'g')
+}
+
+/** Replaces the one place below a folder. @param {string} folder @param {Mutant} mutant @returns {string | undefined} why it could not */
+function apply(folder, { text, instead }) {
+  const pattern = patternOf(text)
+  /** @type {{ file: string, before: string }[]} */
+  const places = []
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile() || !/\.(js|ts|lua)$/.test(entry.name) || entry.name.endsWith('.d.ts')) continue
+    const file = join(entry.parentPath, entry.name)
+    const before = readFileSync(file, 'utf8')
+    places.push(...Array.from(before.matchAll(pattern), () => ({ file, before })))
+  }
+  const [place] = places
+  if (places.length !== 1 || !place) return `its text stands ${places.length} times in ${basename(folder)}`
+  writeFileSync(
+    place.file,
+    place.before.replace(pattern, () => instead),
+  )
+  return undefined
+}
+
+/** @param {string} folder @param {Mutant} mutant @returns {Promise<{ caught: boolean, why: string }>} */
+async function run(folder, { row, cases, size }) {
+  const report = join(folder, 'report.jsonl')
+  const grep = cases === undefined ? `\\(${row}\\)$` : `${cases}.*\\(${row}\\)$`
+  const mocha = join(folder, 'node_modules/mocha/bin/mocha.js')
+  const args = [
+    '--bail',
+    '--reporter',
+    join(folder, 'scripts/faults.reporter.mjs'),
+    '-g',
+    grep,
+    'spec/faults/**/*.spec.ts',
+  ]
+  const child = spawn(process.execPath, [mocha, ...args], {
+    cwd: folder,
+    stdio: 'ignore',
+    detached: true,
+    env: {
+      ...process.env,
+      FAULTS_REPORT: report,
+      FAULTS_ROWS: row,
+      FAULTS_CASES: cases ?? '',
+      FAULTS_SIZE: size ?? 'pr',
+      FAULTS_SEED: '1',
+    },
+  })
+  const timer = setTimeout(() => {
+    // The whole group: the run's servers and workers are in it.
+    if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+  }, LONGEST_MS)
+  /** @type {NodeJS.Signals | null} */
+  const signal = await new Promise((resolve) => child.once('exit', (_code, by) => resolve(by)))
+  clearTimeout(timer)
+  if (signal !== null) return { caught: true, why: 'it does not end' }
+  const lines = (existsSync(report) ? readFileSync(report, 'utf8') : '')
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => {
+      /** @type {{ case?: string, state?: string, error?: string }} */
+      const parsed = JSON.parse(line)
+      return parsed
+    })
+  const ran = lines.filter((line) => line.case !== undefined)
+  const failed = ran.find(({ state }) => state === 'failed')
+  if (ran.length === 0) return { caught: false, why: 'no case ran' }
+  return { caught: failed !== undefined, why: (failed?.error ?? 'every case passed').split('\n')[0] ?? '' }
+}
+
+/** @type {{ row: string, wrong: string, caught: boolean, why: string, seconds: number }[]} */
+const results = []
+for (const mutant of chosen) {
+  const startedAt = Date.now()
+  const folder = mkdtempSync(join(tmpdir(), 'express-tasks-mutant-'))
+  try {
+    for (const part of PARTS) cpSync(join(root, part), join(folder, part), { recursive: true })
+    symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))
+    const stale = apply(join(folder, 'lib'), mutant) ?? apply(join(folder, 'dist'), mutant)
+    const { caught, why } = stale === undefined ? await run(folder, mutant) : { caught: false, why: `stale: ${stale}` }
+    const { row, wrong } = mutant
+    results.push({ row, wrong, caught, why: why.slice(0, 100), seconds: Math.round((Date.now() - startedAt) / 1_000) })
+    console.log(`${caught ? 'caught' : 'MISSED'}  ${row}  ${wrong}  (${why.slice(0, 100)})`)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+console.table(results)
+const caught = results.filter((result) => result.caught).length
+console.log(`${caught} of ${results.length} mutants caught`)
+writeFileSync(join(root, 'mutants.json'), `${JSON.stringify({ caught, total: results.length, results }, null, 2)}\n`)
+if (caught < results.length || results.length === 0) process.exitCode = 1
