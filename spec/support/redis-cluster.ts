@@ -176,6 +176,20 @@ export class RedisCluster implements AsyncDisposable {
   }
 }
 
+let shared: Promise<RedisCluster> | undefined
+
+/** The one cluster that specs share, started when first asked for; the root hook stops it. A spec keeps to its own key prefix there. */
+export function sharedRedisCluster(): Promise<RedisCluster> {
+  shared ??= RedisCluster.start()
+  return shared
+}
+
+export async function stopSharedRedisCluster(): Promise<void> {
+  const cluster = await shared?.catch(() => undefined)
+  shared = undefined
+  await cluster?.stop()
+}
+
 function isRunning(server: RedisServer): boolean {
   try {
     return server.pid > 0

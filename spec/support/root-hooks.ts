@@ -3,6 +3,7 @@
  * Mocha runs without `--exit`, so that a timer or a connection that somebody forgot is seen here.
  */
 import type { RootHookObject } from 'mocha'
+import { stopSharedRedisCluster } from './redis-cluster.ts'
 import { stopAllRedisServers } from './redis-server.ts'
 
 const GRACE_MS = 5000
@@ -10,6 +11,7 @@ const { setTimeout } = globalThis
 
 export const mochaHooks: RootHookObject = {
   async afterAll() {
+    await stopSharedRedisCluster()
     const forgotten = await stopAllRedisServers()
     failIfStillAlive()
     if (forgotten.length > 0)

@@ -4,9 +4,9 @@
  * one shared server. A gap is shown as a pending case with its reason; a gap that names no case fails (gaps.spec.ts).
  */
 import { randomUUID } from 'node:crypto'
-import { Redis as IoRedis5 } from 'ioredis'
-import { Redis as IoRedis6 } from 'ioredis6'
-import { Redis as IoValkey } from 'iovalkey'
+import { Cluster as Cluster5, Redis as IoRedis5 } from 'ioredis'
+import { Cluster as Cluster6, Redis as IoRedis6 } from 'ioredis6'
+import { Cluster as ClusterOfIoValkey, Redis as IoValkey } from 'iovalkey'
 import { MemoryStorage } from '../../lib/storage/memory/memory-storage.ts'
 import { Keys, rootOf } from '../../lib/storage/redis/keys.ts'
 import type { RedisClientLike } from '../../lib/storage/redis/redis-client.ts'
@@ -15,6 +15,7 @@ import { ShardedStorage } from '../../lib/storage/sharded/sharded-storage.ts'
 import { shardOf } from '../../lib/storage/sharded/shards.ts'
 import type { Storage, StreamName } from '../../lib/storage/storage.ts'
 import { ManualClock } from './manual-clock.ts'
+import { sharedRedisCluster } from './redis-cluster.ts'
 import { sharedRedisServer } from './redis-server.ts'
 
 const GROUP = 'express_tasks_workers'
@@ -123,6 +124,9 @@ const memoryShards: StorageUnderTest = {
   },
 }
 
+/** The storages duplicate a client of the caller's and never use it, so these are not even connected. */
+const unused = { lazyConnect: true }
+
 type Connect = (url: string) => RedisClientLike
 
 interface RedisVariant {
@@ -137,37 +141,50 @@ function redis(name: string, connect: Connect, { shards = 1, ...options }: Redis
     gaps: shards === 1 ? {} : SHARD_GAPS,
     async open() {
       const { url } = await sharedRedisServer()
-      const keyPrefix = `spec-${randomUUID()}`
-      const server = { client: connect(url) }
-      const { storage } = openRedis({
-        server,
-        keyPrefix,
-        alias: 'default',
-        consumerGroup: GROUP,
-        shards,
-        ...options,
-      })
-      const client = new IoRedis5(url, { lazyConnect: true })
-      const raw = new RawRedis(client, keyPrefix, shards)
-      return {
-        storage,
-        raw,
-        elapse: () => undefined,
-        close: async () => {
-          client.disconnect()
-          await storage.close()
-        },
-      }
+      return openOn(connect(url), new IoRedis5(url, unused), { shards, ...options })
+    },
+  }
+}
+
+type Nodes = { host: string; port: number }[]
+
+/** Three masters; keys of one root share a slot there, so nothing else changes. */
+function cluster(name: string, connect: (nodes: Nodes) => RedisClientLike, shards: number): StorageUnderTest {
+  return {
+    name: `cluster (${name}, ${shards} shards)`,
+    gaps: shards === 1 ? {} : SHARD_GAPS,
+    async open() {
+      const { startNodes } = await sharedRedisCluster()
+      return openOn(connect(startNodes), new Cluster5(startNodes, unused), { shards })
+    },
+  }
+}
+
+function openOn(
+  client: RedisClientLike,
+  own: IoRedis5 | Cluster5,
+  { shards = 1, ...options }: RedisVariant,
+): OpenStorage {
+  const keyPrefix = `spec-${randomUUID()}`
+  const where = { server: { client }, keyPrefix, alias: 'default', consumerGroup: GROUP }
+  const { storage } = openRedis({ ...where, shards, ...options })
+  return {
+    storage,
+    raw: new RawRedis(own, keyPrefix, shards),
+    elapse: () => undefined,
+    close: async () => {
+      own.disconnect()
+      await storage.close()
     },
   }
 }
 
 /** Goes to every shard where a case names none: it knows no place of what it enqueued. */
 class RawRedis implements RawAccess {
-  readonly #client: IoRedis5
+  readonly #client: IoRedis5 | Cluster5
   readonly #keys: readonly Keys[]
 
-  constructor(client: IoRedis5, keyPrefix: string, shards: number) {
+  constructor(client: IoRedis5 | Cluster5, keyPrefix: string, shards: number) {
     this.#client = client
     this.#keys =
       shards === 1
@@ -202,9 +219,6 @@ class RawRedis implements RawAccess {
   }
 }
 
-/** The storages duplicate a client of the caller's and never use it, so these are not even connected. */
-const unused = { lazyConnect: true }
-
 export const STORAGES: readonly StorageUnderTest[] = [
   memory,
   memoryShards,
@@ -217,6 +231,16 @@ export const STORAGES: readonly StorageUnderTest[] = [
     shards: 3,
     scriptedReads: false,
   }),
+  cluster('ioredis 5', (nodes) => new Cluster5(nodes, unused), 6),
+  ...(process.env['FAULTS_SIZE'] === 'nightly'
+    ? [
+        cluster('ioredis 5', (nodes) => new Cluster5(nodes, unused), 1),
+        cluster('ioredis 6', (nodes) => new Cluster6(nodes, unused), 1),
+        cluster('ioredis 6', (nodes) => new Cluster6(nodes, unused), 6),
+        cluster('iovalkey', (nodes) => new ClusterOfIoValkey(nodes, unused), 1),
+        cluster('iovalkey', (nodes) => new ClusterOfIoValkey(nodes, unused), 6),
+      ]
+    : []),
 ]
 
 /** Declares one case of the contract. */

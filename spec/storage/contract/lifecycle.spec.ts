@@ -144,8 +144,8 @@ overEveryStorage('workers', (it) => {
     await storage.heartbeat({ consumer: 'old.x', fields: { host: 'h' } })
     await storage.heartbeat({ consumer: 'holder.y', fields: { host: 'h' } })
     await beginOne(storage, { ...aTake(), consumer: 'holder.y' })
-    elapse(60)
-    await eventually(async () => (await storage.workers()).every(({ ageMs }) => ageMs >= 60))
+    elapse(300)
+    await eventually(async () => (await storage.workers()).every(({ ageMs }) => ageMs >= 300))
     await storage.heartbeat({ consumer: 'young.z', fields: { host: 'h' } })
     expect(await storage.sweep(MINUTE_MS)).to.equal(0)
     const { ageMs: oldest } = (await storage.workers()).find(({ consumer }) => consumer === 'old.x') ?? { ageMs: 0 }
