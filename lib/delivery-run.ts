@@ -27,7 +27,7 @@ export interface DeliveryRun {
   readonly sentAtMs: number
 }
 
-/** The record as it is after the run; null when no task of this process has its name (it was handed back). */
+/** The record as it is after the run; null when no task of this process has its name and it was handed back. */
 export async function runDelivery({
   backend,
   queue,
@@ -40,8 +40,12 @@ export async function runDelivery({
   if (!task) {
     const facts = { code: 'ERR_TASKS_NOT_REGISTERED', id: record.id, name: record.name }
     backend.logger.warn(facts, 'no task of that name is known here; it is handed back')
-    await queue.requeue([lease], { delay: 'growing' })
-    return null
+    const [word] = await queue.requeueUnknown([lease], record.name)
+    if (word !== 'FAILED') return null
+    const result = await resultOf(backend, record)
+    backend.logFinished(result)
+    backend.emit('taskFinished', result)
+    return result
   }
   const attempt = new Attempt(backend, delivery, task, systemClock)
   let closing = false
@@ -105,8 +109,8 @@ async function finish(queue: StreamQueue, ending: Ending): Promise<SettleWord | 
     const [word = 'LOST'] = await settleUntilKnown(queue, [ending.settle])
     return word
   }
-  const [word = 'LOST'] = await queue.requeue([ending.requeue])
-  return word
+  await queue.requeue([ending.requeue])
+  return 'REQUEUED'
 }
 
 /** An outcome whose answer is unknown is sent again: it may be written already, and the answer says so. */

@@ -5,7 +5,8 @@
  */
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
-import { TaskAbandonedError } from './errors.ts'
+import { TaskAbandonedError, TaskNotRegisteredError } from './errors.ts'
+import type { TaskError } from './errors.ts'
 import { BANDS } from './storage/storage.ts'
 import type {
   Claim,
@@ -25,6 +26,8 @@ import type { TaskStatus } from './task-status.ts'
 const QUEUES_PER_TAKE = 20
 /** Leases that may run out before a record becomes FAILED. */
 export const MAX_CRASHES = 3
+/** How long no worker may know the task of a record before it becomes FAILED: a day. */
+export const UNKNOWN_TASK_TIMEOUT_SECONDS = 86_400
 
 export interface StreamQueueOptions {
   /** Shown in `workerIds`; host, process and a random part when left out. */
@@ -32,6 +35,7 @@ export interface StreamQueueOptions {
   /** The lease of an attempt. */
   readonly leaseMs: number
   readonly maxCrashes?: number
+  readonly unknownTaskTimeoutMs?: number
 }
 
 export interface ReclaimOptions {
@@ -57,6 +61,7 @@ export class StreamQueue {
   readonly #storage: Storage
   readonly #holder = randomBytes(9).toString('base64url')
   readonly #crashError: string
+  readonly #unknownTaskTimeoutMs: number
   #calls = 0
   #turn = 0
   #reclaimAt: { index: number; cursor: string } = { index: 0, cursor: '' }
@@ -69,7 +74,8 @@ export class StreamQueue {
     this.leaseMs = options.leaseMs
     this.maxCrashes = options.maxCrashes ?? MAX_CRASHES
     const error = new TaskAbandonedError(this.maxCrashes)
-    this.#crashError = JSON.stringify({ name: error.name, message: error.message, code: error.code })
+    this.#crashError = reasonOf(error)
+    this.#unknownTaskTimeoutMs = options.unknownTaskTimeoutMs ?? UNKNOWN_TASK_TIMEOUT_SECONDS * 1_000
   }
 
   /** Stores records and their entries. */
@@ -124,12 +130,25 @@ export class StreamQueue {
     return await this.#storage.settle(items)
   }
 
-  /** Hands attempts back uncounted; `growing` when nobody here knows the task. */
+  /** Hands attempts back uncounted; `growing` makes them wait, longer each time. */
   async requeue(
     leases: readonly Lease[],
     options: { delay?: 'none' | 'growing' } = {},
   ): ReturnType<Storage['requeue']> {
     return await this.#storage.requeue(leases, options.delay ?? 'none')
+  }
+
+  /**
+   * Hands attempts of a task back that nobody here knows: uncounted, with a growing delay. FAILED is answered for a record whose
+   * task was known to nobody for `unknownTaskTimeoutSeconds`; its error is TaskNotRegisteredError.
+   */
+  async requeueUnknown(leases: readonly Lease[], taskName: string): ReturnType<Storage['requeue']> {
+    const failAfterMs = this.#unknownTaskTimeoutMs
+    const cure = `no worker knew it for ${failAfterMs / 1_000} s; import its module in a worker, then retry the record`
+    return await this.#storage.requeue(leases, {
+      failAfterMs,
+      error: reasonOf(new TaskNotRegisteredError(taskName, cure)),
+    })
   }
 
   async renew(leases: readonly Lease[]): ReturnType<Storage['renew']> {
@@ -247,4 +266,9 @@ export class StreamQueue {
     this.#turn = start + QUEUES_PER_TAKE
     return [...queueNames.slice(start), ...queueNames.slice(0, start)].slice(0, QUEUES_PER_TAKE)
   }
+}
+
+/** An error of ours as the scripts take it. */
+function reasonOf({ name, message, code }: TaskError): string {
+  return JSON.stringify({ name, message, code })
 }

@@ -241,6 +241,10 @@ export abstract class TaskBackend {
 export interface BackendLimits {
   /** The lease of an attempt. */
   readonly claimTimeoutSeconds: number
+  /** Leases of a record that may run out before it is FAILED. */
+  readonly maxCrashes: number
+  /** How long no worker may know the task of a record before it is FAILED. */
+  readonly unknownTaskTimeoutSeconds: number
   readonly blockTimeoutMs: number
   /** How long finished records are kept. */
   readonly completedTaskTtlSeconds: number

@@ -70,6 +70,11 @@ export class TaskRecord extends TaskResult {
     return storedRecordOf(this).crashes
   }
 
+  /** Times it was handed back because no task of its name was known where it came to, since its last retry by a person. */
+  get handBacks(): number {
+    return storedRecordOf(this).handBacks
+  }
+
   /** The fence of its latest attempt; grows with each. */
   get fence(): number {
     return storedRecordOf(this).fence

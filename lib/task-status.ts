@@ -33,6 +33,7 @@ export const MOVES = {
   requeue: [
     ['RUNNING', 'READY'],
     ['READY', 'READY'],
+    ['RUNNING', 'FAILED'],
   ],
   reclaim: [
     ['READY', 'RUNNING'],

@@ -9,7 +9,9 @@ import { systemClock } from './clock.ts'
 import { TaskCancelledError, TaskLeaseLostError } from './errors.ts'
 import type { HeldLease } from './lease-keeper.ts'
 import type { Delivery, Lease, Settlement } from './storage/storage.ts'
+import type { StreamQueue } from './stream-queue.ts'
 import { taskRegistry } from './task-registry.ts'
+import { tellFinished } from './worker-events.ts'
 import type { WorkerParts } from './worker-parts.ts'
 
 const LEASE_BATCH = 100
@@ -64,13 +66,13 @@ export class WorkerHands {
 
   /** Takes in what was begun for this worker, and starts it. `sentAtMs`: before the request that began it was sent. */
   begin(deliveries: readonly Delivery[], sentAtMs: number): void {
-    const { backend, queue, state, news, errands } = this.#parts
+    const { backend, queue, state, errands } = this.#parts
     if (state.phase !== 'running') {
       // Asked for before the stop: nothing starts after it.
       errands.inBackground(this.#requeue(deliveries.map(({ lease }) => lease)))
       return
     }
-    const unknown: Lease[] = []
+    const unknown: Delivery[] = []
     const hands: InHand[] = []
     for (const delivery of deliveries) {
       const { lease, record } = delivery
@@ -90,16 +92,14 @@ export class WorkerHands {
         this.#inHand.set(lease.id, hand)
         hands.push(hand)
       } else {
-        const facts = { code: 'ERR_TASKS_NOT_REGISTERED', id: record.id, name: record.name }
-        news.logger.warn(facts, 'no task of that name is known here; it is handed back')
-        unknown.push(lease)
+        unknown.push(delivery)
       }
     }
     state.begun += hands.length
     if (hands.length > 0) state.saidIdle = false
     if (systemClock.monotonicMs() - sentAtMs < queue.leaseMs / 2) this.#startAll(hands)
     else if (hands.length > 0) errands.inBackground(this.#startRenewed(hands))
-    if (unknown.length > 0) errands.inBackground(this.#requeue(unknown, { delay: 'growing' }))
+    if (unknown.length > 0) errands.inBackground(this.#handBackUnknown(unknown))
   }
 
   /** The suspect has this worker to itself now. False when there is nothing to start yet, or any more. */
@@ -161,7 +161,8 @@ export class WorkerHands {
   #startAll(hands: readonly InHand[]): void {
     if (hands.length === 0) return
     const { queue, leases, state, errands } = this.#parts
-    const isSuspect = ({ delivery }: InHand): boolean => delivery.record.crashes >= queue.maxCrashes
+    const isSuspect = ({ delivery: { record } }: InHand): boolean =>
+      record.crashes > 0 && record.crashes >= queue.maxCrashes
     const suspects = hands.filter(isSuspect)
     const innocent = hands.filter((hand) => !suspects.includes(hand))
     const chosen = this.#suspect ? undefined : suspects[0]
@@ -275,11 +276,30 @@ export class WorkerHands {
     }
   }
 
-  async #requeue(leases: readonly Lease[], options: { delay?: 'growing' } = {}): Promise<readonly string[]> {
-    const { queue, state } = this.#parts
+  /** Task by task, as their errors name them should nobody know them for too long. */
+  async #handBackUnknown(deliveries: readonly Delivery[]): Promise<void> {
+    const { queue, news } = this.#parts
+    for (const name of new Set(deliveries.map(({ record }) => record.name))) {
+      const named = deliveries.filter(({ record }) => record.name === name)
+      const facts = { code: 'ERR_TASKS_NOT_REGISTERED', name, ids: named.map(({ lease }) => lease.id) }
+      news.logger.warn(facts, 'no task of that name is known here; it is handed back')
+      const leases = named.map(({ lease }) => lease)
+      const words = await this.#requeue(leases, (batch) => queue.requeueUnknown(batch, name))
+      const failed = facts.ids.filter((_, index) => words[index] === 'FAILED')
+      if (failed.length === 0) continue
+      news.logger.error({ ...facts, ids: failed }, 'records failed: no worker knew their task for too long')
+      tellFinished(this.#parts, failed)
+    }
+  }
+
+  async #requeue(
+    leases: readonly Lease[],
+    call = (batch: readonly Lease[]): ReturnType<StreamQueue['requeue']> => this.#parts.queue.requeue(batch),
+  ): Promise<readonly string[]> {
+    const { state } = this.#parts
     const words: string[] = []
     try {
-      for (const batch of batches(leases)) words.push(...(await queue.requeue(batch, options)))
+      for (const batch of batches(leases)) words.push(...(await call(batch)))
     } catch (error) {
       state.mustRecover = true
       throw error

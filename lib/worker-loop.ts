@@ -7,6 +7,7 @@
 import { systemClock } from './clock.ts'
 import type { Taken } from './storage/storage.ts'
 import { jittered } from './worker-errands.ts'
+import { tellFinished } from './worker-events.ts'
 import type { Ended, WorkerHands } from './worker-hands.ts'
 import type { WorkerOutcomes } from './worker-outcomes.ts'
 import type { WorkerParts } from './worker-parts.ts'
@@ -207,7 +208,7 @@ export class WorkerLoop {
     this.#hands.begin(begun, sentAtMs)
     if (crashed.length > 0) {
       news.logger.error({ code: 'ERR_TASKS_ABANDONED', ids: crashed }, 'records failed: their workers died too often')
-      this.#outcomes.tellFinished(crashed)
+      tellFinished(this.#parts, crashed)
     }
   }
 

@@ -4,6 +4,7 @@
  */
 import { systemClock } from './clock.ts'
 import type { SettleWord, Taken } from './storage/storage.ts'
+import { tellFinished } from './worker-events.ts'
 import type { Ended, WorkerHands } from './worker-hands.ts'
 import type { WorkerParts } from './worker-parts.ts'
 
@@ -60,21 +61,6 @@ export class WorkerOutcomes {
     this.#hands.release(hands)
   }
 
-  /** Records that have an outcome now. */
-  tellFinished(ids: readonly string[]): void {
-    const { backend, news, errands } = this.#parts
-    if (!backend.hasListeners('taskFinished')) return
-    const tell = async (id: string): Promise<void> => {
-      try {
-        backend.emit('taskFinished', await backend.getResult(id))
-      } catch (error) {
-        // Deleted or damaged since; its outcome is written all the same.
-        news.logger.warn({ id, error }, 'a finished record could not be read for its listeners')
-      }
-    }
-    for (const id of ids) errands.inBackground(tell(id))
-  }
-
   async #closing<T>(
     ended: readonly Ended[],
     call: () => Promise<{ words: readonly SettleWord[]; answer: T }>,
@@ -120,6 +106,6 @@ export class WorkerOutcomes {
         })
       }
     })
-    if (finished.length > 0) this.tellFinished(finished)
+    if (finished.length > 0) tellFinished(this.#parts, finished)
   }
 }

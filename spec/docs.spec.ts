@@ -325,7 +325,7 @@ describe('the pages', function () {
     const [, fields = ''] = /## A record\n([\s\S]*?)(?=\n## |$)/.exec(read('docs/redis-keys.md')) ?? []
     const told = [...fields.matchAll(/^\| (`.*?`) +\|/gm)].flatMap(([, cell = '']) => [...cell.matchAll(/\w+/g)])
     // Fields that only scripts read.
-    const known = [...RECORD_FIELDS, 'lastMove', 'requestId', 'cancelId', 'watched']
+    const known = [...RECORD_FIELDS, 'lastMove', 'requestId', 'cancelId', 'unknownSince', 'watched']
     expect(told.map(([name]) => name)).to.have.members(known)
   })
 })

@@ -136,9 +136,10 @@ const CALLS: Readonly<Record<ScriptName, readonly ((bench: ScriptBench, token: s
   settle: ['SUCCESSFUL', 'FAILED', 'READY'].map(
     (outcome) => (bench, token) => bench.run('settle', 'a', token, outcome, ERROR, 0),
   ),
-  requeue: ['token', 'entry'].map((by) => async (bench, token) => {
+  requeue: ['token', 'entry', 'token with a limit'].map((by) => async (bench, token) => {
     const { entryId = '' } = await recordOf(bench)
-    return await bench.run('requeue', '', 'a', by === 'token' ? token : '', entryId)
+    const growing = by === 'token with a limit' ? `0 ${ERROR}` : ''
+    return await bench.run('requeue', growing, 'a', by === 'entry' ? '' : token, entryId)
   }),
   reclaim: [0, 3].map(
     (crashLimit) => (bench) => bench.run('reclaim', ...aClaim('rescuer'), 9, crashLimit, 0, ERROR, bench.stream(), '-'),

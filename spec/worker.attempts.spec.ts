@@ -1,6 +1,6 @@
 /** Worker: what becomes of an attempt: retries, limits of time, hostile code, and tasks that nobody here knows. */
 import { expect } from 'chai'
-import { DoNotRetry, RetryLater, task, taskRegistry, TaskTimeoutError } from '../lib/index.ts'
+import { DoNotRetry, executor, RetryLater, task, taskRegistry, TaskTimeoutError } from '../lib/index.ts'
 import { Gate, overEveryWorker, overRedisWorker, settledBy } from './faults/support/workers.ts'
 import { eventually } from './support/eventually.ts'
 
@@ -257,3 +257,37 @@ overEveryWorker('Worker: a task that is not known here', (bench) => {
     expect(await bench.counts()).to.include({ READY: 3, SUCCESSFUL: 2 })
   })
 })
+
+overEveryWorker(
+  'Worker: a task that nobody knows for too long',
+  (bench) => {
+    it('is FAILED with TaskNotRegisteredError, told to listeners, and a retry finds the task when it is there', async () => {
+      const stranger = task('stranger', () => 'found')
+      taskRegistry.delete('stranger')
+      const finished: string[] = []
+      bench.backend.on('taskFinished', ({ id, status }) => void finished.push(`${id} ${status}`))
+      await bench.start()
+      const { id } = await stranger.enqueue()
+      const record = await bench.reached(id, 'FAILED')
+      expect(record).to.include({ attempts: 0, crashes: 0 })
+      expect(record.handBacks).to.be.at.least(2)
+      expect(parsed(record.errors)[0]).to.include({ name: 'TaskNotRegisteredError', code: 'ERR_TASKS_NOT_REGISTERED' })
+      await eventually(() => finished.length === 1)
+      taskRegistry.add(stranger)
+      await (await bench.backend.records.find(id)).retry()
+      expect(await bench.reached(id, 'SUCCESSFUL')).to.include({ attempts: 1, handBacks: 0 })
+    })
+
+    it('is FAILED by the executor, too', async () => {
+      const stranger = task('stranger', () => 'found')
+      const { id } = await stranger.enqueue()
+      taskRegistry.delete('stranger')
+      const failed = await eventually(async () => {
+        const [result] = await executor.processTasks()
+        return result ?? false
+      })
+      expect(failed).to.include({ id, status: 'FAILED' })
+    })
+  },
+  { unknownTaskTimeoutSeconds: 1 },
+)

@@ -221,3 +221,27 @@ overRedisWorker('Worker: consumers of others', (bench) => {
     await eventually(() => worker.processed === 1)
   })
 })
+
+for (const maxCrashes of [0, 1]) {
+  overEveryWorker(
+    `Worker: maxCrashes: ${maxCrashes}`,
+    (bench) => {
+      it('fails a record whose leases ran out once more than that', async () => {
+        const killer = task('killer', () => 'it was not me')
+        const { id } = await killer.enqueue()
+        await crash(bench.backend, id, maxCrashes)
+        await bench.start({ claimIntervalSeconds: 0.1 })
+        expect(await bench.reached(id, 'FAILED')).to.include({ crashes: maxCrashes + 1 })
+      })
+
+      it('runs a record whose leases ran out so often', async () => {
+        const killer = task('killer', () => 'it was not me')
+        const { id } = await killer.enqueue()
+        if (maxCrashes > 0) await crash(bench.backend, id, maxCrashes - 1)
+        await bench.start({ claimIntervalSeconds: 0.1 })
+        expect(await bench.reached(id, 'SUCCESSFUL')).to.include({ crashes: maxCrashes })
+      })
+    },
+    { maxCrashes },
+  )
+}

@@ -15,6 +15,8 @@ export class MemoryTaskBackend extends StorageTaskBackend {
       new MemoryStorage(),
       {
         claimTimeoutSeconds: checked.claimTimeoutSeconds,
+        maxCrashes: checked.maxCrashes,
+        unknownTaskTimeoutSeconds: checked.unknownTaskTimeoutSeconds,
         blockTimeoutMs: checked.blockTimeoutMs,
         completedTaskTtlSeconds: checked.completedTaskTtlSeconds ?? checked.resultTtlSeconds,
       },

@@ -6,6 +6,7 @@ import type { Leases } from '../lease-keeper.ts'
 import { driverOptions } from '../storage/redis/redis-client.ts'
 import type { RedisClientLike, ServerSettings } from '../storage/redis/redis-client.ts'
 import { openRedis } from '../storage/sharded/redis-shards.ts'
+import { MAX_CRASHES, UNKNOWN_TASK_TIMEOUT_SECONDS } from '../stream-queue.ts'
 import type { StreamQueue } from '../stream-queue.ts'
 import { StorageTaskBackend } from './storage-task-backend.ts'
 import { ThreadedLeases } from './threaded-leases.ts'
@@ -43,6 +44,18 @@ export const STORAGE_BACKEND_OPTIONS = Object.freeze({
     max: 86_400,
     default: 300,
     description: 'lease of an attempt, renewed every 0.3 of it',
+  }),
+  maxCrashes: integer({
+    min: 0,
+    max: 1_000,
+    default: MAX_CRASHES,
+    description: 'leases of a record that may run out before it is FAILED with TaskAbandonedError',
+  }),
+  unknownTaskTimeoutSeconds: integer({
+    min: 0,
+    max: YEARS_SECONDS,
+    default: UNKNOWN_TASK_TIMEOUT_SECONDS,
+    description: 'how long no worker may know the task of a record before it is FAILED',
   }),
   blockTimeoutMs: integer({ min: 10, max: 5_000, default: 5_000, description: 'how long one blocking read waits' }),
   logger: anything({ shape: 'a logger with debug, info, warn and error', is: isLogger, description: 'where it logs' }),
@@ -92,6 +105,8 @@ export interface StorageBackendOptions {
   readonly resultTtlSeconds?: number | undefined
   readonly completedTaskTtlSeconds?: number | undefined
   readonly claimTimeoutSeconds?: number | undefined
+  readonly maxCrashes?: number | undefined
+  readonly unknownTaskTimeoutSeconds?: number | undefined
   readonly blockTimeoutMs?: number | undefined
   readonly logger?: Logger | undefined
 }
@@ -125,6 +140,8 @@ export class RedisTaskBackend extends StorageTaskBackend {
     const redis = openRedis({ server, keyPrefix, alias, consumerGroup, shards, logger })
     super({ alias, queues: checked.queues, logger }, redis.storage, {
       claimTimeoutSeconds: checked.claimTimeoutSeconds,
+      maxCrashes: checked.maxCrashes,
+      unknownTaskTimeoutSeconds: checked.unknownTaskTimeoutSeconds,
       blockTimeoutMs: checked.blockTimeoutMs,
       completedTaskTtlSeconds: checked.completedTaskTtlSeconds ?? checked.resultTtlSeconds,
     })

@@ -58,7 +58,13 @@ export abstract class StorageTaskBackend extends TaskBackend {
   }
 
   override openQueue(options: Partial<StreamQueueOptions> = {}): StreamQueue {
-    return new StreamQueue(this.#storage, { leaseMs: this.#limits.claimTimeoutSeconds * 1_000, ...options })
+    const { claimTimeoutSeconds, maxCrashes, unknownTaskTimeoutSeconds } = this.#limits
+    const settings = {
+      leaseMs: claimTimeoutSeconds * 1_000,
+      maxCrashes,
+      unknownTaskTimeoutMs: unknownTaskTimeoutSeconds * 1_000,
+    }
+    return new StreamQueue(this.#storage, { ...settings, ...options })
   }
 
   override openLeases(queue: StreamQueue): Leases {

@@ -222,6 +222,15 @@ export interface Settlement {
 /** CANCELLED: a person ended the attempt; LOST: another one took it over. */
 export type RenewWord = 'RENEWED' | 'CANCELLED' | 'LOST' | 'BROKEN'
 
+/**
+ * How attempts are handed back: due at once, or, where nobody here knows the task, after a delay that doubles each time. With a
+ * limit the record is FAILED with `error` (a JSON object) when the first of such hand-backs, with no attempt between, lies
+ * `failAfterMs` back.
+ */
+export type HandBackDelay = 'none' | 'growing' | { readonly failAfterMs: number; readonly error: string }
+
+export type RequeueWord = 'REQUEUED' | 'FAILED' | 'LOST' | 'BROKEN'
+
 export type SettleWord = 'SETTLED' | 'LOST' | 'BROKEN'
 
 export interface ReclaimRequest extends Claim {
@@ -373,8 +382,8 @@ export interface DeliveryStorage {
     items: readonly Settlement[],
     request: TakeRequest,
   ): Promise<{ words: readonly SettleWord[]; taken: Taken }>
-  /** RUNNING -> READY with the attempt not counted; `growing`: due after a delay that doubles each time. LOST as in settle. At most 100. */
-  requeue(leases: readonly Lease[], delay: 'none' | 'growing'): Promise<readonly ('REQUEUED' | 'LOST' | 'BROKEN')[]>
+  /** RUNNING -> READY with the attempt not counted, or FAILED where `delay` has a limit. LOST as in settle. At most 100. */
+  requeue(leases: readonly Lease[], delay: HandBackDelay): Promise<readonly RequeueWord[]>
   /** RUNNING -> RUNNING: moves the deadlines of leases whose token is still on the record. At most 100. */
   renew(consumer: string, leaseMs: number, leases: readonly Lease[]): Promise<readonly RenewWord[]>
   /** RUNNING whose lease ran out -> RUNNING under a new lease (crashes + 1), or FAILED over the limit; idle READY -> RUNNING. */

@@ -5,7 +5,7 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { MemoryStorage } from '../../lib/storage/memory/memory-storage.ts'
-import type { Claim, Delivery, RecordChanges, Settlement } from '../../lib/storage/storage.ts'
+import type { Claim, Delivery, HandBackDelay, RecordChanges, Settlement } from '../../lib/storage/storage.ts'
 import { isFinal, TASK_STATUSES, type FinalStatus } from '../../lib/task-status.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 import { cells, depthOf, idsOf, QUEUE, read, TASK } from '../support/storage-builders.ts'
@@ -310,7 +310,10 @@ const steps: fc.Arbitrary<Step>[] = [
   ),
   step(
     'requeue',
-    fc.record({ which, delay: fc.constantFrom('none' as const, 'growing' as const) }),
+    fc.record({
+      which,
+      delay: fc.constantFrom<HandBackDelay>('none', 'growing', { failAfterMs: 100, error: '{"name":"U"}' }),
+    }),
     async ({ which, delay }, model, world, now) => {
       const delivery = world.lease(which)
       if (!delivery) return

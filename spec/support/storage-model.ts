@@ -3,7 +3,14 @@
  * Written from the rules of the protocol, not from a storage, so that the two can be compared after every step.
  * One queue and one task name; a time is whatever the caller says it is.
  */
-import type { Claim, NewRecord, RecordChanges, Settlement, StoredRecord } from '../../lib/storage/storage.ts'
+import type {
+  Claim,
+  HandBackDelay,
+  NewRecord,
+  RecordChanges,
+  Settlement,
+  StoredRecord,
+} from '../../lib/storage/storage.ts'
 import { bandOf, BANDS } from '../../lib/storage/storage.ts'
 import type { FinalStatus, TaskStatus } from '../../lib/task-status.ts'
 
@@ -28,6 +35,7 @@ export interface ModelRecord {
   lastMove: string
   requestId: string
   cancelId: string
+  unknown: { readonly attempts: number; readonly since: number } | null
 }
 
 interface ModelEntry {
@@ -81,7 +89,17 @@ export class StorageModel {
     const record: ModelRecord = {
       ...{ id, priority, runAfter, args, status: 'READY', enqueuedAt: now },
       ...{ startedAt: null, lastAttemptedAt: null, finishedAt: null, workers: [], errors: [], returnValue: null },
-      ...{ crashes: 0, handBacks: 0, token: '', leaseUntil: 0, fence: 0, lastMove: '', requestId: '', cancelId: '' },
+      ...{
+        crashes: 0,
+        handBacks: 0,
+        token: '',
+        leaseUntil: 0,
+        fence: 0,
+        lastMove: '',
+        requestId: '',
+        cancelId: '',
+        unknown: null,
+      },
     }
     this.records.set(id, record)
     this.#place(record, now)
@@ -153,11 +171,13 @@ export class StorageModel {
     return 'SETTLED'
   }
 
-  requeue(id: string, token: string, delay: 'none' | 'growing', now: number): string {
+  requeue(id: string, token: string, delay: HandBackDelay, now: number): string {
     const record = this.records.get(id)
-    if (!record || record.token !== token) return record?.lastMove === `requeue ${token}` ? 'REQUEUED' : 'LOST'
-    this.#handBack(record, delay, now)
-    return 'REQUEUED'
+    if (!record || record.token !== token) {
+      const answers = { [`requeue ${token}`]: 'REQUEUED', [`unknown ${token}`]: 'FAILED' }
+      return answers[record?.lastMove ?? ''] ?? 'LOST'
+    }
+    return this.#handBack(record, delay, now)
   }
 
   renew(consumer: string, leaseMs: number, id: string, token: string, now: number): string {
@@ -267,6 +287,7 @@ export class StorageModel {
       lastMove: _move,
       requestId: _request,
       cancelId: _cancel,
+      unknown: _unknown,
       ...fields
     } = record
     return {
@@ -332,16 +353,28 @@ export class StorageModel {
     record.status = status
   }
 
-  #handBack(record: ModelRecord, delay: 'none' | 'growing', now: number): void {
-    record.lastMove = `requeue ${record.token}`
-    this.#leave(record, 'READY')
+  #handBack(record: ModelRecord, delay: HandBackDelay, now: number): string {
+    const { token } = record
+    const attempts = record.workers.length
+    const since = record.handBacks > 0 && record.unknown?.attempts === attempts ? record.unknown.since : now
+    const gaveUp = typeof delay === 'object' && now - since >= delay.failAfterMs
+    this.#leave(record, gaveUp ? 'FAILED' : 'READY')
     record.workers = record.workers.slice(0, -1)
     if (record.workers.length === 0) record.startedAt = record.lastAttemptedAt = null
-    if (delay === 'growing') {
+    if (gaveUp) {
+      record.lastMove = `unknown ${token}`
+      record.finishedAt = now
+      record.errors.push(`{"at":${now},"attempt":${attempts - 1},${delay.error.slice(1)}`)
+      return 'FAILED'
+    }
+    record.lastMove = `requeue ${token}`
+    if (delay !== 'none') {
+      record.unknown = { attempts, since }
       record.runAfter = now + Math.min(60_000, 250 * 2 ** record.handBacks)
       record.handBacks += 1
     }
     this.#place(record, now)
+    return 'REQUEUED'
   }
 
   #forgive(record: ModelRecord): void {

@@ -8,6 +8,7 @@ import { BANDS } from '../storage.ts'
 import type {
   Claim,
   Delivery,
+  HandBackDelay,
   Lease,
   Promoted,
   QueueDepth,
@@ -93,7 +94,7 @@ export class DeliveryVerbs {
     })
   }
 
-  requeue(leases: readonly Lease[], delay: 'none' | 'growing', now: number): readonly ('REQUEUED' | 'LOST')[] {
+  requeue(leases: readonly Lease[], delay: HandBackDelay, now: number): readonly ('REQUEUED' | 'FAILED' | 'LOST')[] {
     return leases.map(({ id, token, entryId }) => {
       const record = this.#keyspace.records.get(id)
       if (!record) return 'LOST'
@@ -101,9 +102,9 @@ export class DeliveryVerbs {
         if (record.status !== 'READY' || entryId === '' || record.entryId !== entryId) return 'LOST'
         this.#replace(record, now)
       } else if (record.leaseToken === token) {
-        this.#handBack(record, delay, now)
+        return this.#handBack(record, delay, now)
       } else if (record.lastMove !== `requeue ${token}`) {
-        return 'LOST'
+        return record.lastMove === `unknown ${token}` ? 'FAILED' : 'LOST'
       }
       return 'REQUEUED'
     })
@@ -187,18 +188,33 @@ export class DeliveryVerbs {
     this.#keyspace.place(record, now)
   }
 
-  /** RUNNING -> READY as if the attempt had never been. */
-  #handBack(record: MemoryRecord, delay: 'none' | 'growing', now: number): void {
-    record.lastMove = `requeue ${record.leaseToken}`
+  /** RUNNING -> READY as if the attempt had never been; FAILED past the limit of an unknown task. */
+  #handBack(record: MemoryRecord, delay: HandBackDelay, now: number): 'REQUEUED' | 'FAILED' {
+    const { attempts, leaseToken: token, unknown } = record
+    const goesOn = record.handBacks > 0 && unknown?.attempts === attempts
+    const since = goesOn ? unknown.since : now
+    const forget = (): void => {
+      record.attempts -= 1
+      record.workerIds.pop()
+      if (record.attempts === 0) Object.assign(record, { startedAt: null, lastAttemptedAt: null })
+    }
+    if (typeof delay === 'object' && now - since >= delay.failAfterMs) {
+      record.lastMove = `unknown ${token}`
+      record.errors.push(errorAt(now, delay.error, attempts - 1))
+      this.#keyspace.finish(record, 'FAILED', null, now)
+      forget()
+      return 'FAILED'
+    }
+    record.lastMove = `requeue ${token}`
     this.#keyspace.endAttempt(record)
-    record.attempts -= 1
-    record.workerIds.pop()
-    if (record.attempts === 0) Object.assign(record, { startedAt: null, lastAttemptedAt: null })
-    if (delay === 'growing') {
+    forget()
+    if (delay !== 'none') {
+      record.unknown = { attempts, since }
       record.runAfter = now + Math.min(LONGEST_HAND_BACK_DELAY_MS, FIRST_HAND_BACK_DELAY_MS * 2 ** record.handBacks)
       record.handBacks += 1
     }
     this.#keyspace.place(record, now)
+    return 'REQUEUED'
   }
 
   /** A delivery that was not begun goes to the end of its band. */

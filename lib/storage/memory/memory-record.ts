@@ -16,6 +16,8 @@ export interface MemoryRecord extends Omit<Mutable<StoredRecord>, 'workerIds' | 
   requestId: string
   /** The last request to cancel that was carried out. */
   cancelId: string
+  /** The number of the attempt that was handed back as unknown, and when the run of such hand-backs began. */
+  unknown: { readonly attempts: number; readonly since: number } | undefined
 }
 
 export function newRecord({ id, name, queueName, priority, runAfter, args }: NewRecord, now: number): MemoryRecord {
@@ -44,12 +46,13 @@ export function newRecord({ id, name, queueName, priority, runAfter, args }: New
     lastMove: '',
     requestId: '',
     cancelId: '',
+    unknown: undefined,
   }
 }
 
 /** What callers get: a copy that no later move changes. */
 export function storedCopy(record: MemoryRecord): StoredRecord {
-  const { lastMove: _lastMove, requestId: _requestId, cancelId: _cancelId, ...fields } = record
+  const { lastMove: _lastMove, requestId: _requestId, cancelId: _cancelId, unknown: _unknown, ...fields } = record
   return Object.freeze({
     ...fields,
     workerIds: Object.freeze([...record.workerIds]),

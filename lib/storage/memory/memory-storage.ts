@@ -14,6 +14,7 @@ import type {
   CancelWatcher,
   Cell,
   Claim,
+  HandBackDelay,
   Heartbeat,
   Lease,
   ListRequest,
@@ -151,7 +152,7 @@ export class MemoryStorage implements Storage, Examinable {
     })
   }
 
-  requeue(leases: readonly Lease[], delay: 'none' | 'growing'): Answer<'requeue'> {
+  requeue(leases: readonly Lease[], delay: HandBackDelay): Answer<'requeue'> {
     return this.#step('hand attempts back', (now) => this.#deliveries.requeue(leases, delay, now))
   }
 

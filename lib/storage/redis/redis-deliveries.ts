@@ -6,6 +6,7 @@ import type {
   Claim,
   Delivery,
   DeliveryStorage,
+  HandBackDelay,
   Lease,
   Promoted,
   QueueDepth,
@@ -13,6 +14,7 @@ import type {
   ReclaimRequest,
   RecoverRequest,
   RenewWord,
+  RequeueWord,
   Settlement,
   SettleWord,
   Taken,
@@ -148,14 +150,11 @@ export class RedisDeliveries implements DeliveryStorage {
     return { words, taken: await this.#noted(request, taken) }
   }
 
-  async requeue(
-    leases: readonly Lease[],
-    delay: 'none' | 'growing',
-  ): Promise<readonly ('REQUEUED' | 'LOST' | 'BROKEN')[]> {
-    const args = [delay === 'growing' ? '1' : '']
+  async requeue(leases: readonly Lease[], delay: HandBackDelay): Promise<readonly RequeueWord[]> {
+    const args = [delay === 'none' ? '' : delay === 'growing' ? '1' : `${delay.failAfterMs} ${delay.error}`]
     for (const { id, token, entryId } of leases) args.push(id, token, entryId)
     const words = this.#link.words(leases.length, await this.#link.deliver({ name: 'requeue', args }))
-    return words as ('REQUEUED' | 'LOST' | 'BROKEN')[]
+    return words as RequeueWord[]
   }
 
   async renew(consumer: string, leaseMs: number, leases: readonly Lease[]): Promise<readonly RenewWord[]> {

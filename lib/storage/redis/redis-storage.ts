@@ -10,6 +10,7 @@ import type {
   CancelWatcher,
   Cell,
   Claim,
+  HandBackDelay,
   Heartbeat,
   Lease,
   ListRequest,
@@ -156,7 +157,7 @@ export class RedisStorage implements Storage, Examinable {
     return this.#deliveries.settleAndTake(items, request)
   }
 
-  requeue(leases: readonly Lease[], delay: 'none' | 'growing'): Answer<'requeue'> {
+  requeue(leases: readonly Lease[], delay: HandBackDelay): Answer<'requeue'> {
     return this.#deliveries.requeue(leases, delay)
   }
 

@@ -10,6 +10,7 @@ import type {
   Claim,
   Delivery,
   DeliveryStorage,
+  HandBackDelay,
   Lease,
   Promoted,
   QueueDepth,
@@ -17,6 +18,7 @@ import type {
   ReclaimRequest,
   RecoverRequest,
   RenewWord,
+  RequeueWord,
   Settlement,
   SettleWord,
   Storage,
@@ -145,10 +147,7 @@ export class ShardedDeliveries implements DeliveryStorage {
     return await perShard(this.#shards, items, idOfSettled, (shard, part) => shard.settle(part))
   }
 
-  async requeue(
-    leases: readonly Lease[],
-    delay: 'none' | 'growing',
-  ): Promise<readonly ('REQUEUED' | 'LOST' | 'BROKEN')[]> {
+  async requeue(leases: readonly Lease[], delay: HandBackDelay): Promise<readonly RequeueWord[]> {
     return await perShard(this.#shards, leases, idOf, (shard, part) => shard.requeue(part, delay))
   }
 

@@ -13,6 +13,7 @@ import type {
   CancelWatcher,
   Cell,
   Claim,
+  HandBackDelay,
   Heartbeat,
   Lease,
   ListRequest,
@@ -136,7 +137,7 @@ export class ShardedStorage implements Storage, Examinable {
     return this.#deliveries.settleAndTake(items, request)
   }
 
-  requeue(leases: readonly Lease[], delay: 'none' | 'growing'): Answer<'requeue'> {
+  requeue(leases: readonly Lease[], delay: HandBackDelay): Answer<'requeue'> {
     return this.#deliveries.requeue(leases, delay)
   }
 

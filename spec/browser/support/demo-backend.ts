@@ -28,6 +28,8 @@ export class DemoBackend extends StorageTaskBackend {
   constructor(alias = 'default', clock = new LateClock()) {
     super({ alias, queues: [], logger: silentLogger }, new MemoryStorage({ clock }), {
       claimTimeoutSeconds: 300,
+      maxCrashes: 3,
+      unknownTaskTimeoutSeconds: 86_400,
       blockTimeoutMs: 5_000,
       completedTaskTtlSeconds: 604_800,
     })

@@ -464,6 +464,26 @@ overEveryStorage('requeue', (it) => {
     expect(idsOf(await storage.take(aTake('first', { count: 9 })))).to.deep.equal([next, lease.id])
   })
 
+  it('fails a record that nobody knows for longer than the limit, and says why, once', async ({ storage, elapse }) => {
+    const id = await enqueueOne(storage)
+    const limit = { failAfterMs: 30, error: '{"name":"TaskNotRegisteredError","message":"unknown"}' }
+    const first = begunOf(await storage.runById(aClaim(), id, false))
+    expect(await storage.requeue([first.lease], limit)).to.deep.equal(['REQUEUED'])
+    expect(await read(storage, id)).to.include({ status: 'READY', handBacks: 1, attempts: 0 })
+    elapse(30)
+    const last = await eventually(async () => {
+      const { lease } = begunOf(await storage.runById(aClaim(), id, false))
+      const [word] = await storage.requeue([lease], limit)
+      return word === 'FAILED' && lease
+    })
+    const record = await read(storage, id)
+    expect(record).to.include({ status: 'FAILED', attempts: 0, entryId: '', leaseToken: '' })
+    expect(JSON.parse(only(record.errors))).to.include({ name: 'TaskNotRegisteredError', attempt: 0 })
+    expect(await depthOf(storage)).to.deep.equal({ entries: 0, delayed: 0 })
+    expect(await storage.requeue([last], limit)).to.deep.equal(['FAILED'])
+    expect(await read(storage, id)).to.deep.equal(record)
+  })
+
   it('with a growing delay waits twice as long each time, from 250 ms to a minute', async ({ storage }) => {
     const id = await enqueueOne(storage)
     for (const [handBacks, delayMs] of [250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000].entries()) {

@@ -330,15 +330,18 @@ export class RandomWalk {
   async #requeue(worker: WalkWorker): Promise<void> {
     const chosen = [...worker.inHand].slice(0, 1 + this.#below(2))
     if (chosen.length === 0) return
-    const args = [this.#pick(['', '1']), ...chosen.flatMap(([id, { token, entryId }]) => [id, token, entryId])]
+    const growing = this.#pick(['', '1', `300 ${ERROR}`, `0 ${ERROR}`])
+    const args = [growing, ...chosen.flatMap(([id, { token, entryId }]) => [id, token, entryId])]
     const words = await this.#words('requeue', args)
+    this.#finals += words.filter((word) => word === 'FAILED').length
     if (this.#chance(0.3)) {
       const again = await this.#words('requeue', args)
       if (words.join() !== again.join()) this.#fail(`requeue sent again: ${words.join()}, then ${again.join()}`)
     }
     chosen.forEach(([id, { deadlineMs }], index) => {
       worker.inHand.delete(id)
-      if (words[index] !== 'REQUEUED' && deadlineMs > this.#bench.nowMs && !this.#faulty && !this.#deleted.has(id)) {
+      const isAccepted = words[index] === 'REQUEUED' || words[index] === 'FAILED'
+      if (!isAccepted && deadlineMs > this.#bench.nowMs && !this.#faulty && !this.#deleted.has(id)) {
         this.#fail(`requeue: ${words[index]} for a live ${id}`)
       }
     })

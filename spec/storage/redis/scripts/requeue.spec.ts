@@ -110,6 +110,57 @@ describe('requeue.lua', () => {
     }),
   )
 
+  const REASON = '{"name":"TaskNotRegisteredError","message":"nobody knows it"}'
+
+  /** Begins it again, whatever its delay, and hands it back as a task that nobody knows, for 600 ms at most. */
+  async function unknown(bench: ScriptBench): Promise<string> {
+    const row = begunOf((await bench.run('run-by-id', ...aClaim(), 'a', '1')) as Words)
+    const words = (await bench.run('requeue', `600 ${REASON}`, 'a', row.leaseToken, row.entryId)) as Words
+    return words[0] ?? ''
+  }
+
+  it(
+    'fails a record that nobody knew for the limit of time, uncounted, and answers the same when sent again',
+    onBench(async (bench) => {
+      await enqueue(bench, { id: 'a' })
+      expect(await unknown(bench)).to.equal('REQUEUED')
+      expect(await recordOf(bench)).to.include({ handBacks: '1', unknownSince: `1:${NOW}` })
+      await bench.elapse(599)
+      expect(await unknown(bench)).to.equal('REQUEUED')
+      await bench.elapse(1)
+      await bench.run('watch', 'a')
+      const row = begunOf((await bench.run('run-by-id', ...aClaim(), 'a', '')) as Words)
+      const again = (): Promise<unknown> => bench.run('requeue', `600 ${REASON}`, 'a', row.leaseToken, row.entryId)
+      expect(await again()).to.deep.equal(['FAILED'])
+      const record = await recordOf(bench)
+      expect(record).to.include({ status: 'FAILED', attempts: '0', workerIds: '', entryId: '', leaseToken: '' })
+      expect(record['errors']).to.equal(`{"at":${START_MS + 600},"attempt":0,${REASON.slice(1)}`)
+      expect(record).to.not.have.any.keys('startedAt', 'lastAttemptedAt')
+      expect(await changesOf(bench, again)).to.deep.equal({ answer: ['FAILED'], changes: {} })
+      await expectWhole(bench)
+    }),
+  )
+
+  it(
+    'counts that time anew after a retry by a person, and after an attempt that ran',
+    onBench(async (bench) => {
+      await enqueue(bench, { id: 'a' })
+      await unknown(bench)
+      await bench.elapse(600)
+      expect(await unknown(bench)).to.equal('FAILED')
+      await bench.run('retry', 'request-1', 'a')
+      expect(await unknown(bench)).to.equal('REQUEUED')
+      await bench.elapse(500)
+      const ran = begunOf((await bench.run('run-by-id', ...aClaim(), 'a', '')) as Words)
+      await settle(bench, { ...ran, outcome: 'READY' })
+      await bench.elapse(500)
+      expect(await unknown(bench)).to.equal('REQUEUED')
+      await bench.elapse(600)
+      expect(await unknown(bench)).to.equal('FAILED')
+      await expectWhole(bench)
+    }),
+  )
+
   it(
     'gives a delivery that was not begun a new entry, and does not begin it',
     onBench(async (bench) => {
