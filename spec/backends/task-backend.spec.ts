@@ -301,6 +301,7 @@ describe('RedisTaskBackend', () => {
     ['blockTimeoutMs', [10, 5_000], [0, 5_001, '5s', null]],
     ['keyPrefix', ['a', 'app-1.tasks_x', 'x'.repeat(64)], ['', 'a:b', '{a}', 'a b', 'x'.repeat(65), '*', null]],
     ['consumerGroup', ['workers', 'app:workers'], ['', 'a b', 'a\nb', 5, null]],
+    ['shards', [1, 3, 64], [0, 65, 1.5, '3', null]],
     ['redisHost', ['localhost', '::1'], ['', 5, 'x'.repeat(256), null]],
     ['redisPort', [1, 65_535], [0, 65_536, '6379', null]],
     ['redisDb', [0, 15], [-1, 1.5, '0', null]],

@@ -2,6 +2,7 @@
  * The delivery verbs of ShardedStorage. What has an id goes to the shard of that id; what is taken comes from all of them, in
  * turn. Within a shard high comes before normal before low; between shards no order holds.
  */
+import { setMaxListeners } from 'node:events'
 import { systemClock } from '../../clock.ts'
 import type { Logger } from '../../logger.ts'
 import type { TaskStatus } from '../../task-status.ts'
@@ -105,6 +106,8 @@ export class ShardedDeliveries implements DeliveryStorage {
   async #waitForAny(request: BlockingTakeRequest, signal: AbortSignal, endsAtMs: number): Promise<Taken> {
     const first = new AbortController()
     const either = AbortSignal.any([signal, first.signal])
+    // Every shard listens to it, and more than ten are no leak.
+    setMaxListeners(0, either)
     const order = this.#nextOrder()
     const answers = await together(
       order.map(async (index) => {
