@@ -14,6 +14,7 @@ import { openRedis } from '../../lib/storage/sharded/redis-shards.ts'
 import { ShardedStorage } from '../../lib/storage/sharded/sharded-storage.ts'
 import { shardOf } from '../../lib/storage/sharded/shards.ts'
 import type { Storage, StreamName } from '../../lib/storage/storage.ts'
+import { makeDocumentedUser } from './acl-user.ts'
 import { ManualClock } from './manual-clock.ts'
 import { sharedRedisCluster } from './redis-cluster.ts'
 import { sharedRedisServer } from './redis-server.ts'
@@ -127,21 +128,48 @@ const memoryShards: StorageUnderTest = {
 /** The storages duplicate a client of the caller's and never use it, so these are not even connected. */
 const unused = { lazyConnect: true }
 
+const users = new Map<string, Promise<string>>()
+
+/** The same server as the user of docs/redis-keys.md; as ourselves where a server has no ACL. */
+async function urlOfDocumentedUser(url: string): Promise<string> {
+  const made = users.get(url) ?? makeUser(url)
+  users.set(url, made)
+  return await made
+}
+
+async function makeUser(url: string): Promise<string> {
+  const client = new IoRedis5(url)
+  try {
+    const user = { name: 'contract', password: randomUUID(), keyPrefix: 'spec-acl-*' }
+    const isMade = await makeDocumentedUser(client, user)
+    return isMade ? url.replace('//', `//${user.name}:${user.password}@`) : url
+  } finally {
+    client.disconnect()
+  }
+}
+
 type Connect = (url: string) => RedisClientLike
 
 interface RedisVariant {
   /** False is the path for servers before 6.0; a server of today answers on it, too. */
   readonly scriptedReads?: boolean
   readonly shards?: number
+  /** As the user of docs/redis-keys.md, who may do nothing but what is written there. */
+  readonly leastPrivilege?: boolean
 }
 
-function redis(name: string, connect: Connect, { shards = 1, ...options }: RedisVariant = {}): StorageUnderTest {
+function redis(
+  name: string,
+  connect: Connect,
+  { shards = 1, leastPrivilege = false, ...options }: RedisVariant = {},
+): StorageUnderTest {
   return {
     name: `redis (${name})`,
     gaps: shards === 1 ? {} : SHARD_GAPS,
     async open() {
       const { url } = await sharedRedisServer()
-      return openOn(connect(url), new IoRedis5(url, unused), { shards, ...options })
+      const client = connect(leastPrivilege ? await urlOfDocumentedUser(url) : url)
+      return openOn(client, new IoRedis5(url, unused), { shards, leastPrivilege, ...options })
     },
   }
 }
@@ -163,9 +191,9 @@ function cluster(name: string, connect: (nodes: Nodes) => RedisClientLike, shard
 function openOn(
   client: RedisClientLike,
   own: IoRedis5 | Cluster5,
-  { shards = 1, ...options }: RedisVariant,
+  { shards = 1, leastPrivilege = false, ...options }: RedisVariant,
 ): OpenStorage {
-  const keyPrefix = `spec-${randomUUID()}`
+  const keyPrefix = `${leastPrivilege ? 'spec-acl' : 'spec'}-${randomUUID()}`
   const where = { server: { client }, keyPrefix, alias: 'default', consumerGroup: GROUP }
   const { storage } = openRedis({ ...where, shards, ...options })
   return {

@@ -26,6 +26,7 @@ const HARMLESS: readonly string[] = [
   'XADD * x f v',
   'XRANGE * - + COUNT 1',
   'XPENDING * g',
+  'XREADGROUP GROUP g c COUNT 1 STREAMS * >',
   'XCLAIM * g c 0 0-1',
   'XACK * g 0-1',
   'XDEL * 0-1',
@@ -37,6 +38,9 @@ const HARMLESS: readonly string[] = [
 
 /** Has no form that does nothing, so it is undone; only when all others may be done. */
 const UNDONE: readonly string[] = ['SADD * m', 'DEL *']
+
+/** As the rules of an ACL name them. */
+export const PROBED_COMMANDS: ReadonlySet<string> = new Set([...HARMLESS, ...UNDONE].map(commandOf))
 
 /**
  * ARGV: how many calls come first, then for each its length and its words. Answers the place (from 1) and the error of each
@@ -84,7 +88,8 @@ export async function probeAccess(client: RedisConnection, keys: Keys): Promise<
     const [place, text = ''] = [Number(reply[index]), reply[index + 1]]
     if (/\bkeys?\b/.test(text)) keysRefused = true
     else if (/channel/.test(text)) channelRefused = true
-    else commands.add(commandOf(calls[place - 1]))
+    // EVAL itself is what no place stands for.
+    else commands.add(commandOf(calls[place - 1] ?? 'EVAL'))
   }
   const missing = [
     ...[...commands].map((name) => `+${name}`),
@@ -101,8 +106,7 @@ export async function probeAccess(client: RedisConnection, keys: Keys): Promise<
   )
 }
 
-/** As a rule of an ACL names it. EVAL itself is what a call of no place stands for. */
-function commandOf(call = 'EVAL'): string {
+function commandOf(call: string): string {
   const [name = '', sub = ''] = call.toLowerCase().split(' ')
   return name === 'xgroup' ? `${name}|${sub}` : name
 }
