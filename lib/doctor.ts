@@ -7,6 +7,7 @@ import { systemClock } from './clock.ts'
 import { TaskError, TaskOptionError, verbatim } from './errors.ts'
 import { anything, checkOptions, flag, number } from './options.ts'
 import type { GivenOptions } from './options.ts'
+import { isExaminable } from './storage/inspection.ts'
 import type { Examinable, Finding, InspectionProgress, InspectionRequest } from './storage/inspection.ts'
 import type { Invariant } from './storage/invariants.ts'
 import type { SeenWorker, ServerFacts, Storage } from './storage/storage.ts'
@@ -106,10 +107,6 @@ export function doctor(backend: TaskBackend, options: DoctorOptions = {}): Exami
   return new BackendExamination(backend, storage, checked)
 }
 
-function isExaminable(storage: Storage): storage is Storage & Examinable {
-  return 'inspections' in storage && typeof storage.inspections === 'function'
-}
-
 /** A storage that cannot tell its workers, as their key holds something else: that is a finding of its own (I1). */
 function noneOf(error: unknown): readonly SeenWorker[] {
   if (error instanceof TaskError) throw error
@@ -152,12 +149,12 @@ class BackendExamination implements Examination {
     const startedMs = systemClock.monotonicMs()
     const sums = { records: 0, keys: 0, entries: 0, delayed: 0, leases: 0 }
     let server: ServerFacts | undefined
+    let isWhole = true
     let complete = false
     try {
       server = await storage.connect()
       const inspections = storage.inspections()
       const request = this.#request(await storage.workers().catch(noneOf))
-      complete = true
       for (const [index, inspection] of inspections.entries()) {
         const part = { index, count: inspections.length }
         const run = inspection.inspect({ ...request, onProgress: this.#progressOf(part) })
@@ -168,8 +165,9 @@ class BackendExamination implements Examination {
           step = await run.next()
         }
         for (const name of Object.keys(sums) as (keyof typeof sums)[]) sums[name] += step.value[name]
-        complete &&= step.value.complete
+        isWhole &&= step.value.complete
       }
+      complete = isWhole
     } catch (reason) {
       this.#error = { reason }
       throw reason

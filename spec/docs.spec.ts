@@ -15,8 +15,9 @@ import { API_ROUTES, type ApiRoute } from '../lib/http/routes.ts'
 import * as publicNames from '../lib/index.ts'
 import { NAME_PATTERN, type OptionTable, type Row } from '../lib/options.ts'
 import { RETRY_OPTIONS } from '../lib/retry-policy.ts'
+import { INVARIANTS } from '../lib/storage/invariants.ts'
 import { KEY_KINDS, type KeyKind } from '../lib/storage/redis/keys.ts'
-import { RECORD_FIELDS } from '../lib/storage/redis/record-fields.ts'
+import { RECORD_FIELDS, SCRIPT_FIELDS } from '../lib/storage/redis/record-fields.ts'
 import { MOVES } from '../lib/task-status.ts'
 import { TASK_OPTIONS } from '../lib/task.ts'
 import { WORKER_OPTIONS } from '../lib/worker-options.ts'
@@ -125,6 +126,11 @@ function moveTable(moves: Readonly<Record<string, readonly (readonly [string, st
   return table(['script', 'from', 'to'], rows)
 }
 
+function invariantTable(): string {
+  const rows = Object.entries(INVARIANTS).map(([name, { holds, repair }]) => [name, holds, repair || 'none: reported'])
+  return table(['', 'holds', 'repair'], rows)
+}
+
 /** What stands between `<!-- table: name -->` and `<!-- end -->` of a page, by page and name. */
 const TABLES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'README.md': {
@@ -136,6 +142,7 @@ const TABLES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'purge-completed': flagTable(PURGE_FLAGS),
     routes: routeTable(API_ROUTES),
   },
+  'docs/doctor.md': { invariants: invariantTable() },
   'docs/redis-keys.md': { keys: keyTable(KEY_KINDS) },
   'docs/states.md': { moves: moveTable(MOVES) },
 }
@@ -325,7 +332,7 @@ describe('the pages', function () {
     const [, fields = ''] = /## A record\n([\s\S]*?)(?=\n## |$)/.exec(read('docs/redis-keys.md')) ?? []
     const told = [...fields.matchAll(/^\| (`.*?`) +\|/gm)].flatMap(([, cell = '']) => [...cell.matchAll(/\w+/g)])
     // Fields that only scripts read.
-    const known = [...RECORD_FIELDS, 'lastMove', 'requestId', 'cancelId', 'unknownSince', 'watched']
+    const known = [...RECORD_FIELDS, ...SCRIPT_FIELDS]
     expect(told.map(([name]) => name)).to.have.members(known)
   })
 })

@@ -63,6 +63,11 @@ export const RUN_FLAGS = {
   concurrency: { name: 'concurrency', row: WORKER_OPTIONS.concurrency },
   claimIntervalSeconds: { name: 'claim-interval', row: WORKER_OPTIONS.claimIntervalSeconds, unit: 'seconds' },
   drainTimeoutSeconds: { name: 'drain-timeout', row: WORKER_OPTIONS.drainTimeoutSeconds, unit: 'seconds' },
+  doctor: {
+    name: 'doctor',
+    row: flag({ default: false, description: 'run nothing: check every invariant of the stored records, and end' }),
+  },
+  repair: { name: 'repair', row: flag({ default: false, description: 'with --doctor: mend what can be mended' }) },
   ...SHARED,
 } as const satisfies FlagTable
 

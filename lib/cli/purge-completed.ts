@@ -4,8 +4,6 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { systemClock } from '../clock.ts'
-import { TaskOptionError, verbatim } from '../errors.ts'
-import type { LogLevel } from '../logger.ts'
 import { purgeFinished } from '../maintenance.ts'
 import type { PurgeProgress } from '../maintenance.ts'
 import type { TaskBackend } from '../task-backend.ts'
@@ -14,10 +12,9 @@ import type { Command } from './arguments.ts'
 import { EXIT, failureOf } from './failure.ts'
 import { PURGE_FLAGS } from './flags.ts'
 import type { PurgeSettings } from './flags.ts'
+import { openConfigured } from './open-backend.ts'
 import { Output } from './output.ts'
 import { endSoon, onSignals, packageVersion } from './process.ts'
-import { load, openBackend } from './settings.ts'
-import { findSources } from './source-files.ts'
 
 export const PURGE_COMMAND: Command<typeof PURGE_FLAGS> = {
   name: 'purge-completed',
@@ -63,7 +60,7 @@ export async function main(argv: string[]): Promise<void> {
 
 async function run(settings: PurgeSettings, output: Output): Promise<void> {
   // Until the user's files are imported a signal ends the process, as nothing else could.
-  const backend = await open(settings, output)
+  const backend = await openConfigured(PURGE_COMMAND.name, settings, output)
   const abort = new AbortController()
   output.onClosed(() => abort.abort())
   const release = onSignals(() => {
@@ -78,27 +75,6 @@ async function run(settings: PurgeSettings, output: Output): Promise<void> {
     release()
     await backend.close()
   }
-}
-
-async function open({ config, backendName }: PurgeSettings, output: Output): Promise<TaskBackend> {
-  const cwd = process.cwd()
-  const sources = findSources(cwd, config, [])
-  if (sources.configFile === undefined && !process.env['REDIS_URL']) {
-    const cure = `set REDIS_URL, give --config, or write a tasks.config.js`
-    throw new TaskOptionError(
-      PURGE_COMMAND.name,
-      `told where Redis is (looked for tasks.config.* in ${cwd})`,
-      verbatim('nothing'),
-      cure,
-    )
-  }
-  const logAt =
-    (level: LogLevel) =>
-    (facts: object, message: string): void =>
-      output.log(level, facts, message)
-  const logger = { debug: logAt('debug'), info: logAt('info'), warn: logAt('warn'), error: logAt('error') }
-  const loaded = await load(sources, { cwd, logger, configOnly: true })
-  return openBackend(backendName, logger, loaded)
 }
 
 async function purge(

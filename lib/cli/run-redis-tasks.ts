@@ -6,6 +6,7 @@ import { systemClock } from '../clock.ts'
 import { TaskOptionError, verbatim } from '../errors.ts'
 import { helpOf, parseArguments } from './arguments.ts'
 import type { Command } from './arguments.ts'
+import { checkDoctorFlags, examine } from './doctor.ts'
 import { failureOf } from './failure.ts'
 import { RUN_FLAGS } from './flags.ts'
 import type { RunSettings } from './flags.ts'
@@ -29,6 +30,7 @@ export const RUN_COMMAND: Command<typeof RUN_FLAGS> = {
       '$0 --config tasks.config.js --json --quiet',
       'backends and modules from a file; warnings, errors and a summary as JSON',
     ],
+    ['$0 --doctor', 'run nothing: check what is stored; --doctor --repair mends it'],
   ],
   epilogue: [
     'modules: .js .mjs .cjs .ts files; every task that one exports or registers can run here.',
@@ -39,7 +41,7 @@ export const RUN_COMMAND: Command<typeof RUN_FLAGS> = {
     'The first SIGTERM or SIGINT (Ctrl-C) takes no more and waits --drain-timeout for what runs; the second stops at once.',
     'What still runs then is aborted and handed back: other workers run it, and the attempt is not counted.',
     '',
-    'Exit codes: 0 ok, 1 unexpected error, 2 wrong usage, config or import, 3 Redis unreachable at start, 4 stopped with tasks handed back.',
+    'Exit codes: 0 ok, 1 unexpected error or violations that --doctor left, 2 wrong usage, config or import, 3 Redis unreachable at start, 4 stopped with tasks handed back.',
   ].join('\n'),
 }
 
@@ -55,7 +57,7 @@ export async function main(argv: string[]): Promise<void> {
     output = new Output(parsed.wants === 'run' ? parsed.settings : { json: false, quiet: false, logLevel: 'info' })
     if (parsed.wants === 'help') output.text(await helpOf(RUN_COMMAND, process.stdout.columns || 100))
     else if (parsed.wants === 'version') output.text(packageVersion())
-    else process.exitCode = await run(parsed.settings, sourcesOf(parsed.settings, parsed.modules), output)
+    else process.exitCode = await begin(parsed.settings, parsed.modules, output)
   } catch (error) {
     const failure = failureOf(error)
     output ??= new Output({ json: false, quiet: false, logLevel: 'info' })
@@ -63,6 +65,12 @@ export async function main(argv: string[]): Promise<void> {
     process.exitCode = failure.exitCode
   }
   endSoon()
+}
+
+async function begin(settings: RunSettings, modules: readonly string[], output: Output): Promise<number> {
+  checkDoctorFlags(settings)
+  if (settings.doctor) return await examine(RUN_COMMAND.name, settings, output)
+  return await run(settings, sourcesOf(settings, modules), output)
 }
 
 function sourcesOf({ config }: RunSettings, modules: readonly string[]): Sources {

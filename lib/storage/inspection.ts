@@ -1,9 +1,10 @@
 /**
  * What the doctor asks of a storage: walk over what you keep, judge each record at one moment, say what breaks an invariant,
  * and mend it where that was asked for. One inspection for each shard.
- * Types and doc comments only.
+ * Types, and the question whether a storage has one.
  */
 import type { Invariant } from './invariants.ts'
+import type { Storage } from './storage.ts'
 
 /** One broken invariant. */
 export interface Finding {
@@ -37,6 +38,8 @@ export interface InspectionRequest {
   /** The workers' intervals: how often they look for what others left, and how often they promote. */
   readonly claimIntervalMs: number
   readonly intervalMs: number
+  /** Of a shard: whether a record of that id belongs there. */
+  readonly isOwn?: (id: string) => boolean
   /** Consumers that sent a heartbeat and were not forgotten. */
   readonly consumers: ReadonlySet<string>
   /** Whether a worker has been there for so long that reads this queue (null: any). What nobody attends to is not overdue. */
@@ -58,6 +61,10 @@ export interface InspectionTotals {
 export interface Examinable {
   /** One for each shard. */
   inspections(): readonly Inspection[]
+}
+
+export function isExaminable(storage: Storage): storage is Storage & Examinable {
+  return 'inspections' in storage && typeof storage.inspections === 'function'
 }
 
 export interface Inspection {

@@ -38,7 +38,7 @@ describe('the usage of the commands', function () {
     ['run-redis-tasks', ['--maxTasks', '5'], /did you mean --max-tasks\?/],
     ['run-redis-tasks', ['--something', '5'], /got: an unknown one \(see run-redis-tasks --help\)/],
     ['run-redis-tasks', ['-c'], /expected -c to be an option/],
-    ['run-redis-tasks', ['--doctor'], /expected --doctor to be an option/],
+    ['run-redis-tasks', ['--docter'], /did you mean --doctor\?/],
     ['run-redis-tasks', ['--__proto__', 'x'], /expected --__proto__ to be an option/],
     ['run-redis-tasks', ['--constructor=x'], /expected --constructor=x to be an option/],
     ['run-redis-tasks', ['--no-json'], /expected --no-json to be an option/],

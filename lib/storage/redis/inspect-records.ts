@@ -47,6 +47,7 @@ async function* judge(walk: InspectionWalk, answer: RecordAnswer): AsyncGenerato
     return
   }
   walk.records += 1
+  if (walk.request.isOwn?.(id) === false) yield wrong('I1', 'a record of another shard', 'one that is looked for here')
   if (answer.otherFields !== '') yield wrong('I2', `other fields: ${answer.otherFields}`, 'the fields of a record')
   if (answer.word === 'DAMAGED') {
     yield wrong('I2', answer.damage, 'a record that can be read')

@@ -4,10 +4,10 @@ import { NAME_PATTERN } from '../../options.ts'
 import type { EntryRow, EntryState, IndexRow, Named, RecordEvidence } from '../judgement.ts'
 import { bandOf, isDamaged } from '../storage.ts'
 import type { Keys } from './keys.ts'
-import { BRIEF_FIELDS, RECORD_FIELDS, recordOf } from './record-fields.ts'
+import { BRIEF_FIELDS, RECORD_FIELDS, recordOf, SCRIPT_FIELDS } from './record-fields.ts'
 
-/** The fields that a script may read: all but the payloads, with those that only scripts write. */
-export const INSPECTED_FIELDS: readonly string[] = [...BRIEF_FIELDS, 'lastMove', 'requestId', 'cancelId', 'watched']
+/** The fields that a script may read: all but the payloads, with those of the scripts. */
+export const INSPECTED_FIELDS: readonly string[] = [...BRIEF_FIELDS, ...SCRIPT_FIELDS]
 
 const WHOLE_NUMBER = /^-?\d+$/
 const NUMBERS: readonly string[] = [

@@ -30,6 +30,9 @@ export const RECORD_FIELDS = [
   'fence',
 ] as const
 
+/** Fields that only scripts read and write: no caller sees them. */
+export const SCRIPT_FIELDS = ['lastMove', 'requestId', 'cancelId', 'unknownSince', 'watched'] as const
+
 type FieldName = (typeof RECORD_FIELDS)[number]
 
 class Damage extends Error {}

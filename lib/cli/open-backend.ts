@@ -1,0 +1,36 @@
+/** Opens the backend that a command is told to work on, by config file or REDIS_URL; imports no task. */
+import { TaskOptionError, verbatim } from '../errors.ts'
+import type { LogLevel } from '../logger.ts'
+import type { TaskBackend } from '../task-backend.ts'
+import type { Output } from './output.ts'
+import { load, openBackend } from './settings.ts'
+import { findSources } from './source-files.ts'
+
+/**
+ * @throws TaskOptionError neither a config file nor REDIS_URL is there, or no backend of that name.
+ * @throws TaskImportError the config file cannot be imported.
+ */
+export async function openConfigured(
+  command: string,
+  { config, backendName }: { readonly config?: string | undefined; readonly backendName: string },
+  output: Output,
+): Promise<TaskBackend> {
+  const cwd = process.cwd()
+  const sources = findSources(cwd, config, [])
+  if (sources.configFile === undefined && !process.env['REDIS_URL']) {
+    const cure = `set REDIS_URL, give --config, or write a tasks.config.js`
+    throw new TaskOptionError(
+      command,
+      `told where Redis is (looked for tasks.config.* in ${cwd})`,
+      verbatim('nothing'),
+      cure,
+    )
+  }
+  const logAt =
+    (level: LogLevel) =>
+    (facts: object, message: string): void =>
+      output.log(level, facts, message)
+  const logger = { debug: logAt('debug'), info: logAt('info'), warn: logAt('warn'), error: logAt('error') }
+  const loaded = await load(sources, { cwd, logger, configOnly: true })
+  return openBackend(backendName, logger, loaded)
+}
