@@ -136,6 +136,8 @@ const CALLS: Readonly<Record<ScriptName, readonly ((bench: ScriptBench, token: s
   settle: ['SUCCESSFUL', 'FAILED', 'READY'].map(
     (outcome) => (bench, token) => bench.run('settle', 'a', token, outcome, ERROR, 0),
   ),
+  // Made of the same two functions as settle and take, which stand here by themselves.
+  'settle-and-take': [],
   requeue: ['token', 'entry', 'token with a limit'].map((by) => async (bench, token) => {
     const { entryId = '' } = await recordOf(bench)
     const growing = by === 'token with a limit' ? `0 ${ERROR}` : ''

@@ -144,39 +144,52 @@ export const BEGUN_COLUMNS = [
   'handBacks',
 ] as const
 
+/** Up to `runAfter`. */
+const FIRST_COLUMNS = BEGUN_COLUMNS.indexOf('runAfter') + 1
+
 /** A row of a take, begin, reclaim or run-by-id: a word, then its facts. */
 export type Row = readonly string[]
 
-/** A BEGUN row as a delivery. Damage that the script did not see (an odd number) is shown as the field's empty value. */
-export function deliveryOf(row: Row): Delivery {
-  const column = (name: (typeof BEGUN_COLUMNS)[number]): string => row[BEGUN_COLUMNS.indexOf(name)] ?? ''
-  const number = (text: string, otherwise: number): number =>
-    text !== '' && Number.isSafeInteger(Number(text)) ? Number(text) : otherwise
-  const id = column('id')
+const number = (text: string | undefined, otherwise: number): number => {
+  const value = text === undefined || text === '' ? NaN : Number(text)
+  return Number.isSafeInteger(value) ? value : otherwise
+}
+
+/**
+ * A BEGUN row as a delivery. Damage that the script did not see (an odd number) is shown as the field's empty value.
+ * A first attempt's row ends early (begin-entries.lua): the rest follows from its fence, which is the time in µs, and from the
+ * claim that began it.
+ */
+export function deliveryOf(row: Row, workerId = ''): Delivery {
+  const [, id = '', entryId = '', token = '', fenceText, attempts, leaseUntil, queueName = '', name = ''] = row
+  const [args = '', runAfter = ''] = [row[11], row[12]]
+  const fence = number(fenceText, 0)
+  const isFirst = row.length <= FIRST_COLUMNS
+  const begunAt = Math.floor(fence / 1_000)
   const record: StoredRecord = {
     id,
-    name: column('name'),
-    queueName: column('queueName'),
-    priority: number(column('priority'), 0),
+    name,
+    queueName,
+    priority: number(row[9], 0),
     status: 'RUNNING',
-    args: column('args'),
-    enqueuedAt: number(column('enqueuedAt'), 0),
-    runAfter: column('runAfter') === '' ? null : number(column('runAfter'), 0),
-    startedAt: number(column('startedAt'), 0),
-    lastAttemptedAt: number(column('lastAttemptedAt'), 0),
+    args,
+    enqueuedAt: number(row[10], 0),
+    runAfter: runAfter === '' ? null : number(runAfter, 0),
+    startedAt: isFirst ? begunAt : number(row[14], 0),
+    lastAttemptedAt: isFirst ? begunAt : number(row[13], 0),
     finishedAt: null,
-    attempts: number(column('attempts'), 1),
-    workerIds: list(column('workerIds'), ' '),
-    errors: list(column('errors'), '\n'),
+    attempts: number(attempts, 1),
+    workerIds: isFirst ? [workerId] : list(row[15] ?? '', ' '),
+    errors: list(row[16] ?? '', '\n'),
     returnValue: null,
-    crashes: number(column('crashes'), 0),
-    handBacks: number(column('handBacks'), 0),
-    entryId: column('entryId'),
-    leaseToken: column('leaseToken'),
-    leaseUntil: number(column('leaseUntil'), 0),
-    fence: number(column('fence'), 0),
+    crashes: number(row[17], 0),
+    handBacks: number(row[18], 0),
+    entryId,
+    leaseToken: token,
+    leaseUntil: number(leaseUntil, 0),
+    fence,
   }
-  return { lease: { id, token: record.leaseToken, entryId: record.entryId }, record }
+  return { lease: { id, token, entryId }, record }
 }
 
 /** What a list of rows says: the attempts begun, the entries passed over, and notes for the one who asked. */
@@ -188,7 +201,7 @@ export interface RowsRead extends Taken {
   readonly indexError: string | undefined
 }
 
-export function readRows(rows: readonly Row[]): RowsRead {
+export function readRows(rows: readonly Row[], workerId: string): RowsRead {
   const begun: Delivery[] = []
   const crashed: string[] = []
   const brokenIds: string[] = []
@@ -198,7 +211,7 @@ export function readRows(rows: readonly Row[]): RowsRead {
   for (const row of rows) {
     switch (row[0]) {
       case 'BEGUN':
-        begun.push(deliveryOf(row))
+        begun.push(deliveryOf(row, workerId))
         break
       case 'CRASHED':
         crashed.push(row[1] ?? '')

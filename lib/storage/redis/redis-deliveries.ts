@@ -130,14 +130,17 @@ export class RedisDeliveries implements DeliveryStorage {
       taken: await this.take(request),
     })
     if (!this.#scriptedReads) return await apart()
-    const calls = [settleCall(items), this.#takeCall(request)]
-    let replies: readonly unknown[]
+    let reply: unknown
     try {
-      replies = await this.#link.worker.send('settle and take', async (client) => {
-        const answers = await this.#link.scripts.runTogether(client, calls)
-        const failed = answers.find((answer) => answer.status === 'rejected')
-        if (failed) throw failed.reason as Error
-        return answers.map((answer) => (answer as PromiseFulfilledResult<unknown>).value)
+      reply = await this.#link.deliver({
+        name: 'settle-and-take',
+        args: [
+          ...claimArgs(request),
+          String(request.count),
+          String(items.length),
+          ...settleCall(items).args,
+          ...this.#link.streams(request.queueNames),
+        ],
       })
     } catch (error) {
       // Sent again, the settle answers what it answered.
@@ -145,7 +148,7 @@ export class RedisDeliveries implements DeliveryStorage {
       this.#scriptedReads = false
       return await apart()
     }
-    const [settled, taken] = replies
+    const [settled, taken] = reply as readonly [unknown, unknown]
     const words = this.#link.words(items.length, settled) as SettleWord[]
     return { words, taken: await this.#noted(request, taken) }
   }
@@ -176,7 +179,7 @@ export class RedisDeliveries implements DeliveryStorage {
         request.cursor === '' ? '-' : request.cursor,
       ],
     })) as [string, ...Row[]]
-    const read = readRows(rows)
+    const read = readRows(rows, request.workerId)
     await this.#note(read, [request.stream.queueName])
     return { begun: read.begun, passed: read.passed, crashed: read.crashed, next: next === '-' ? '' : next }
   }
@@ -224,7 +227,7 @@ export class RedisDeliveries implements DeliveryStorage {
   }
 
   async #noted(request: TakeRequest, reply: unknown): Promise<Taken> {
-    const read = readRows(reply as Row[])
+    const read = readRows(reply as Row[], request.workerId)
     await this.#note(read, request.queueNames)
     return { begun: read.begun, passed: read.passed }
   }
@@ -267,7 +270,7 @@ export class RedisDeliveries implements DeliveryStorage {
     if (entries.length === 0) return { begun: [], passed: 0 }
     const args = [...claimArgs(claim), own ? '1' : '']
     for (const { stream, entryId, id } of entries) args.push(stream, entryId, id)
-    const read = readRows((await this.#link.deliver({ name: 'begin', args })) as Row[])
+    const read = readRows((await this.#link.deliver({ name: 'begin', args })) as Row[], claim.workerId)
     await this.#note(read, [])
     return { begun: read.begun, passed: read.passed }
   }

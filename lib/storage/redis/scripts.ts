@@ -15,6 +15,7 @@ export const SCRIPT_NAMES = [
   'run-by-id',
   'renew',
   'settle',
+  'settle-and-take',
   'requeue',
   'reclaim',
   'promote',
@@ -64,7 +65,7 @@ function fragments(): [name: string, text: string][] {
   // A function stands behind those that it calls: noteError, writeIndex and addEntry are called by the others.
   const order = [
     ...['whole', 'noteError', 'writeIndex', 'addEntry', 'dropEntry', 'countOutcome', 'readRecord'],
-    ...['place', 'unplace', 'failRecord', 'startAttempt', 'beginEntries'],
+    ...['place', 'unplace', 'failRecord', 'startAttempt', 'beginEntries', 'takeEntries', 'settleItems'],
   ]
   functions.sort(([a], [b]) => order.indexOf(a) - order.indexOf(b))
   return [...Object.entries(LUA_KEYS), ...functions]

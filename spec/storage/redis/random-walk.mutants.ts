@@ -26,7 +26,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'no token compare in settle',
-    file: 'settle.lua',
+    file: 'functions/settle-items.lua',
     text: "elseif v[1] == token and token ~= '' then",
     instead: "elseif type(v[1]) == 'string' and v[1] ~= '' then",
   },
@@ -44,7 +44,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'no lastMove in settle',
-    file: 'settle.lua',
+    file: 'functions/settle-items.lua',
     text: "'settle ' .. token then",
     instead: "'never ' .. token then",
   },
@@ -116,7 +116,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'own rights for any take',
-    file: 'take.lua',
+    file: 'functions/take-entries.lua',
     text: 'leaseMs, workerId, false)',
     instead: 'leaseMs, workerId, true)',
   },
@@ -128,14 +128,14 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'no XDEL after XACK in settle',
-    file: 'settle.lua',
-    text: ", { 'XDEL', stream, unpack(old) }",
+    file: 'functions/settle-items.lua',
+    text: ", { 'XDEL', stream, unpack(gone) }",
     instead: '',
   },
   {
     name: 'no XACK before XDEL in settle',
-    file: 'settle.lua',
-    text: "{ 'XACK', stream, group, unpack(old) }, ",
+    file: 'functions/settle-items.lua',
+    text: "{ 'XACK', stream, group, unpack(gone) }, ",
     instead: '',
   },
   {

@@ -60,30 +60,20 @@ function onStorage(
 }
 
 const REFUSED = 'ERR Error running script: @user_script: 12: This Redis command is not allowed from scripts'
-const UNKNOWN_SHA = '0'.repeat(40)
 
 /** Makes the duplicates of a client answer `take` as a server before 6.0 does; counts how often they were asked. */
 function refuseScriptedReads(redis: Redis): { readonly asked: number } {
-  const take = scripts().get('take')?.sha
+  const readers: readonly unknown[] = [scripts().get('take')?.sha, scripts().get('settle-and-take')?.sha]
   const seen = { asked: 0 }
   const duplicate = redis.duplicate.bind(redis)
   redis.duplicate = (override) => {
     const client = duplicate(override)
     const evalsha = client.evalsha.bind(client) as (...words: unknown[]) => Promise<unknown>
-    const pipeline = client.pipeline.bind(client)
     Object.assign(client, {
       evalsha: (sha: unknown, ...rest: unknown[]) => {
-        if (sha !== take) return evalsha(sha, ...rest)
+        if (!readers.includes(sha)) return evalsha(sha, ...rest)
         seen.asked += 1
         return Promise.reject(new Error(REFUSED))
-      },
-      pipeline: () => {
-        const made = pipeline()
-        const send = made.evalsha.bind(made) as (...words: unknown[]) => unknown
-        // NOSCRIPT makes the caller send it again by itself, to the refusal above.
-        return Object.assign(made, {
-          evalsha: (sha: unknown, ...rest: unknown[]) => send(sha === take ? UNKNOWN_SHA : sha, ...rest),
-        })
       },
     })
     return client

@@ -216,10 +216,11 @@ export async function take(
   return (await bench.run('take', ...claim, count, ...streams)) as Rows
 }
 
-/** A BEGUN row by the names of its columns. */
+/** A BEGUN row by the names of its columns. What a first attempt's row leaves out is 0, or not known here. */
 export function begunOf(row: Words | undefined): Record<(typeof BEGUN_COLUMNS)[number], string> {
   expect(row?.[0], JSON.stringify(row)).to.equal('BEGUN')
-  return Object.fromEntries(BEGUN_COLUMNS.map((name, index) => [name, row?.[index] ?? ''])) as Record<
+  const otherwise = (name: string): string => (name === 'crashes' || name === 'handBacks' ? '0' : '')
+  return Object.fromEntries(BEGUN_COLUMNS.map((name, index) => [name, row?.[index] ?? otherwise(name)])) as Record<
     (typeof BEGUN_COLUMNS)[number],
     string
   >

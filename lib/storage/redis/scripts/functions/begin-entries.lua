@@ -3,6 +3,7 @@
 -- Returns one row for each, in order:
 --   BEGUN id entryId token fence attempts leaseUntil queueName name priority enqueuedAt args runAfter
 --         lastAttemptedAt startedAt workerIds errors crashes handBacks
+--   the same up to runAfter for a first attempt: the rest follows from its fence and the call, and words are dear
 --   HELD id | DROPPED id | BROKEN id
 -- Nine fields are read for a first attempt and the rest only later on: fields read in Lua are most of a take's time.
 local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId, own)
@@ -13,9 +14,19 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
   local rows, writes, dropped, seen = {}, {}, {}, {}
   local ready, running = {}, {}
   local newLeases, oldLeases = { 'ZADD', leases }, { 'ZREM', leases }
+  local fenceText, token = format('%.0f', nowUs), '1:' .. call
+  local lastQueue, lastName, lastPriority, stream, leave, enter
+  -- Most of a batch is one task's: keys are joined when something changes.
+  local function streamOf(queueName, priority)
+    if queueName ~= lastQueue or priority ~= lastPriority then
+      lastQueue, lastPriority, lastName, stream = queueName, priority, nil, streamKey(queueName, priority)
+    end
+    return stream
+  end
   for k = 1, #ids do
     local id, entryId = ids[k], entryIds[k]
-    local v = redis.pcall('HMGET', recordKey(id),
+    local key = recordKey(id)
+    local v = redis.pcall('HMGET', key,
       'status', 'entryId', 'queueName', 'name', 'priority', 'enqueuedAt', 'args', 'attempts', 'runAfter')
     local status, queueName, name = v[1], v[3], v[4]
     if v.err then
@@ -25,7 +36,7 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
       dropped[#dropped + 1] = k
     elseif type(queueName) ~= 'string' or type(name) ~= 'string' or type(v[7]) ~= 'string' then
       rows[k] = { 'BROKEN', id }
-    elseif streamKey(queueName, v[5]) ~= streams[k] then
+    elseif streamOf(queueName, v[5]) ~= streams[k] then
       rows[k] = { 'DROPPED', id }
       dropped[#dropped + 1] = k
     elseif seen[id] then
@@ -34,7 +45,7 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
       local enqueuedAt = v[6] and string.find(v[6], '^%d+$') and v[6] or '0'
       local row
       if v[8] then
-        local w = redis.call('HMGET', recordKey(id),
+        local w = redis.call('HMGET', key,
           'fence', 'workerIds', 'startedAt', 'errors', 'crashes', 'handBacks')
         local attempts = format('%.0f', whole(v[8]) + 1)
         local workerIds = (w[2] and w[2] ~= '') and (w[2] .. ' ' .. workerId) or workerId
@@ -43,17 +54,20 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
         row = { 'BEGUN', id, entryId, attempts .. ':' .. call, fence, attempts, untilText, queueName, name, v[5] or '0',
           enqueuedAt, v[7], v[9] or '', nowText, startedAt, workerIds, w[4] or '', w[5] or '0', w[6] or '0' }
       else
-        row = { 'BEGUN', id, entryId, '1:' .. call, format('%.0f', nowUs), '1', untilText, queueName, name, v[5] or '0',
-          enqueuedAt, v[7], v[9] or '', nowText, nowText, workerId, '', '0', '0' }
+        row = { 'BEGUN', id, entryId, token, fenceText, '1', untilText, queueName, name, v[5] or '0', enqueuedAt, v[7],
+          v[9] or '' }
       end
       rows[k] = row
       seen[id] = true
       writes[#writes + 1] = row
-      local from = cellKey(queueName, name, 'READY')
-      local leave, enter = ready[from], running[from]
-      if not leave then
-        leave, enter = { 'ZREM', from }, { 'ZADD', cellKey(queueName, name, 'RUNNING') }
-        ready[from], running[from] = leave, enter
+      if name ~= lastName then
+        lastName = name
+        local from = cellKey(queueName, name, 'READY')
+        leave, enter = ready[from], running[from]
+        if not leave then
+          leave, enter = { 'ZREM', from }, { 'ZADD', cellKey(queueName, name, 'RUNNING') }
+          ready[from], running[from] = leave, enter
+        end
       end
       leave[#leave + 1] = id
       local last = #enter
@@ -61,7 +75,7 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
       last = #newLeases
       newLeases[last + 1], newLeases[last + 2] = untilText, id
     elseif status == 'RUNNING' then
-      local w = redis.call('HMGET', recordKey(id), 'leaseToken', 'fence', 'workerIds', 'startedAt', 'errors', 'crashes',
+      local w = redis.call('HMGET', key, 'leaseToken', 'fence', 'workerIds', 'startedAt', 'errors', 'crashes',
         'handBacks', 'leaseUntil', 'lastAttemptedAt')
       local token, attempts = w[1] or '', v[8] or '0'
       local wanted = attempts .. ':' .. call
@@ -100,7 +114,8 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
   for i = 1, #writes do
     local row = writes[i]
     redis.call('HSET', recordKey(row[2]), 'status', 'RUNNING', 'leaseToken', row[4], 'leaseUntil', row[7],
-      'fence', row[5], 'attempts', row[6], 'workerIds', row[16], 'startedAt', row[15], 'lastAttemptedAt', row[14])
+      'fence', row[5], 'attempts', row[6], 'workerIds', row[16] or workerId, 'startedAt', row[15] or nowText,
+      'lastAttemptedAt', row[14] or nowText)
   end
   writeIndex(running)
   writeIndex({ newLeases })
