@@ -270,6 +270,14 @@ export class StorageUnfitError extends StorageUnavailableError {
   }
 }
 
+/** A key of the storage holds another type than ours: the index, or what is known of workers, cannot be read. It is left alone. */
+export class StorageDamagedError extends TaskError {
+  constructor(action: string, reason: string, options?: ErrorOptions) {
+    const cure = 'run-redis-tasks --doctor names the key; what it holds was not written by us'
+    super('ERR_TASKS_STORAGE_DAMAGED', `expected the storage to ${action}, got: ${reason} (${cure})`, options)
+  }
+}
+
 /** No Redis client is installed, or the one given lacks what is needed. */
 export class StorageClientError extends TaskError {
   constructor(shape: string, got: string, cure: string, options?: ErrorOptions) {

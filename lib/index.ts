@@ -41,6 +41,7 @@ export {
   DoNotRetry,
   RetryLater,
   StorageClientError,
+  StorageDamagedError,
   StorageFullError,
   StorageUnavailableError,
   StorageUnfitError,

@@ -1,4 +1,5 @@
 /** Workers as their heartbeats tell: the workers page, who could run what, and why a record does not run. */
+import { StorageDamagedError } from '../errors.ts'
 import type { SeenWorker, StoredRecord } from '../storage/storage.ts'
 import { frame } from './admin-context.ts'
 import type { AdminContext, FrameModel } from './admin-context.ts'
@@ -193,7 +194,13 @@ export async function whyNotRunning(record: StoredRecord, context: AdminContext)
   if (record.status !== 'READY') return []
   if (record.runAfter !== null && record.runAfter > nowMs)
     return [`It is delayed: due in ${duration(record.runAfter - nowMs)}.`]
-  const live = (await backend.storage.workers()).map(factsOf).filter((worker) => worker.live)
+  const seen = await backend.storage.workers().catch((error: unknown) => {
+    // What is known of workers is beside the point of this page.
+    if (error instanceof StorageDamagedError) return null
+    throw error
+  })
+  if (seen === null) return ['What is known of workers cannot be read: run-redis-tasks --doctor names the key.']
+  const live = seen.map(factsOf).filter((worker) => worker.live)
   if (live.length === 0)
     return ['No worker was heard of in the last minute. Start one: npx run-redis-tasks --continuous ./tasks.js']
   const here = live.filter((worker) => serves(worker, record.queueName))

@@ -25,6 +25,9 @@ const UNAVAILABLE =
 
 const UNFIT = 'The storage answers, but is a replica, too old, or does not permit what tasks need. The log has more.'
 
+const DAMAGED =
+  'A key of the storage holds something else than ours. Its log line says what was read; run-redis-tasks --doctor names the key.'
+
 /** Title and status of every code that can reach a caller; `detail` replaces the message where that may say too much. */
 const PROBLEMS: Readonly<Record<string, readonly [status: number, title: string, detail?: string]>> = {
   ERR_TASKS_OPTION: [400, 'A field is not what it may be'],
@@ -42,6 +45,7 @@ const PROBLEMS: Readonly<Record<string, readonly [status: number, title: string,
   ERR_TASKS_RESULT_MISMATCH: [422, 'The key was used for something else'],
   ERR_TASKS_QUERY_LIMIT: [422, 'The filter is too wide'],
   ERR_TASKS_RECORD_DAMAGED: [500, 'The stored record is damaged', 'The record cannot be read. Its log line says why.'],
+  ERR_TASKS_STORAGE_DAMAGED: [500, 'The index of the storage is damaged', DAMAGED],
   ERR_TASKS_STORAGE_UNAVAILABLE: [503, 'The storage is not available', UNAVAILABLE],
   ERR_TASKS_STORAGE_UNFIT: [503, 'The storage cannot serve', UNFIT],
   ERR_TASKS_STORAGE_FULL: [503, 'The storage is full', 'The storage has no memory left; nothing was stored.'],

@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { connect } from 'node:net'
 import { expect } from 'chai'
 import express from 'express'
+import express4 from 'express4'
 import type { Request } from 'express'
 import sinon from 'sinon'
 import { bearerToken, MemoryTaskBackend, TaskOptionError, tasksRouter } from '../../lib/index.ts'
@@ -15,6 +16,8 @@ import { fill } from './support/bad-input-host.ts'
 import { defineTasks, forgetTasks, listen, request, startHost } from './support/hosts.ts'
 import { RawClient } from './support/raw-client.ts'
 
+/** In a process of its own `express` is Express 4: see express4.spec.ts. */
+const MAJOR = (express as unknown) === express4 ? 4 : 5
 const MOUNT = '/deep/acme/tasks'
 const NOBODY = '01890000-0000-7000-8000-000000000000'
 const ROUTES: readonly ApiRoute[] = API_ROUTES
@@ -97,7 +100,7 @@ describe('access', () => {
         using client = new RawClient(host.url)
         const stubs = forbiddenStorage(host.backend)
         for (const { path } of ALL) {
-          for (const method of METHODS) {
+          for (const method of name === 'false' ? METHODS : ['GET', 'POST']) {
             // A body that is refused by its type, where it is looked at.
             const body = ['GET', 'HEAD', 'TRACE'].includes(method) ? undefined : 'x: y'
             const headers = body === undefined ? {} : { 'content-type': 'text/yaml' }
@@ -176,7 +179,7 @@ describe('access', () => {
       await host.close()
     })
 
-    it('guards every layer of the router: no route is outside the tables, on Express 4 as on 5', async () => {
+    it(`guards every layer of the router: no route is outside the tables, on Express ${MAJOR}`, async () => {
       const backend = new MemoryTaskBackend()
       const { stack } = tasksRouter(backend) as unknown as { stack: readonly Layer[] }
       const twice = (routes: readonly { method: string; path: string }[]): string[] =>

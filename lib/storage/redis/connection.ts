@@ -3,7 +3,7 @@
  * Turns a driver's errors into ours; what it does not know it passes on unchanged.
  */
 import { systemClock } from '../../clock.ts'
-import { StorageFullError, StorageUnavailableError, TaskError } from '../../errors.ts'
+import { StorageDamagedError, StorageFullError, StorageUnavailableError, TaskError } from '../../errors.ts'
 import { redactUrl } from '../../logger.ts'
 import type { Logger } from '../../logger.ts'
 import type { ConnectionFactory, ConnectionRole, RedisConnection } from './redis-client.ts'
@@ -42,6 +42,7 @@ const GAVE_UP = /max retries per request|Command timed out|Connection is closed/
 export function storageError(given: unknown, action: string, address: string, outage?: Error): unknown {
   if (!(given instanceof Error) || given instanceof TaskError) return given
   if (/\bOOM\b/.test(given.message)) return new StorageFullError(action, { cause: given })
+  if (given.message.startsWith('WRONGTYPE')) return new StorageDamagedError(action, given.message, { cause: given })
   const error = outage && GAVE_UP.test(given.message) ? outage : given
   // An outage of a kind that nobody foresaw (TLS, say) is an outage all the same.
   const known = meaningOf(error) ?? meaningOf(given)
