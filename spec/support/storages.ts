@@ -259,6 +259,7 @@ export const STORAGES: readonly StorageUnderTest[] = [
     shards: 3,
     scriptedReads: false,
   }),
+  redis('ioredis 5, a user of least privilege', (url) => new IoRedis5(url, unused), { leastPrivilege: true }),
   cluster('ioredis 5', (nodes) => new Cluster5(nodes, unused), 6),
   ...(process.env['FAULTS_SIZE'] === 'nightly'
     ? [
