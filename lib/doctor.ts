@@ -4,7 +4,7 @@
  * and the mending are the storage's.
  */
 import { systemClock } from './clock.ts'
-import { TaskError, TaskOptionError, verbatim } from './errors.ts'
+import { TaskOptionError, verbatim } from './errors.ts'
 import { anything, checkOptions, flag, number } from './options.ts'
 import type { GivenOptions } from './options.ts'
 import { isExaminable } from './storage/inspection.ts'
@@ -109,8 +109,8 @@ export function doctor(backend: TaskBackend, options: DoctorOptions = {}): Exami
 
 /** A storage that cannot tell its workers, as their key holds something else: that is a finding of its own (I1). */
 function noneOf(error: unknown): readonly SeenWorker[] {
-  if (error instanceof TaskError) throw error
-  return []
+  if (error instanceof Error && error.message.includes('WRONGTYPE')) return []
+  throw error
 }
 
 type CheckedOptions = ReturnType<typeof checkOptions<typeof DOCTOR_OPTIONS>>

@@ -300,10 +300,10 @@ export const PLANTS: Readonly<Record<Invariant, readonly Plant[]>> = {
       'a consumer that has nothing, says nothing and was idle for long',
       ['I13'],
       async (patient) => {
-        const id = await patient.enqueue({ queueName: 'reports' })
-        await patient.backend.storage.delete([id])
-        const stream = patient.keys.stream('reports', 'normal')
+        // It read an entry, which another one took over.
+        const stream = patient.stream('high')
         await patient.redis.xreadgroup('GROUP', GROUP, 'gone.holder', 'COUNT', 1, 'STREAMS', stream, '>')
+        await patient.redis.xclaim(stream, GROUP, 'dead.holder', 0, await entryOf(patient, 'high'), 'JUSTID')
       },
       // 10 intervals: 100 ms.
       { claimIntervalSeconds: 0.01 },
