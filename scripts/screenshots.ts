@@ -8,7 +8,11 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import express from 'express'
+import { MemoryTaskBackend } from '../lib/index.ts'
+import type { RecordFilter } from '../lib/index.ts'
+import { StorageUnavailableError } from '../lib/errors.ts'
 import { tasksRouter } from '../lib/http/tasks-router.ts'
+import { replaceBackends } from '../lib/task-backends.ts'
 import { findChromium, startChromium } from '../spec/browser/support/chromium.ts'
 import { demoBackend } from '../spec/browser/support/demo-backend.ts'
 
@@ -21,24 +25,33 @@ if (executable === undefined) throw new Error('expected Chromium on PATH or in C
 mkdirSync(folder, { recursive: true })
 const backend = await demoBackend()
 const second = await demoBackend('archive')
+if (everything) replaceBackends([backend, second].map((each) => [each.alias, each]))
 const app = express()
 app.use('/tasks', tasksRouter(backend, { label: everything ? 'staging' : '' }))
+const empty = new MemoryTaskBackend()
+app.use('/empty', tasksRouter(empty))
 const server = createServer(app).listen(0, '127.0.0.1')
 await new Promise((resolve) => server.once('listening', resolve))
 const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}/tasks/admin`
 const browser = await startChromium(executable)
 
-const failed = await backend.records.filter({ name: 'webhook.deliver', status: 'FAILED' }).first()
-const ready = await backend.records.filter({ status: 'READY' }).first()
+const idOf = async (filter: RecordFilter): Promise<string> => (await backend.records.filter(filter).first())?.id ?? ''
+const [retried] = await backend.records.filter({ name: 'webhook.deliver', status: 'FAILED', search: 'SKU-1' })
 const pages: Readonly<Record<string, string>> = {
   overview: '',
   tasks: '/tasks',
   filtered: '/tasks?status=FAILED&queue=default&enqueued_from=24h&text=hooks&nonsense=1',
-  task: `/tasks/${failed?.id ?? ''}`,
-  waiting: `/tasks/${ready?.id ?? ''}`,
+  failed: `/tasks/${await idOf({ status: 'FAILED' })}`,
+  retried: `/tasks/${retried?.id ?? ''}`,
+  payload: `/tasks/${retried?.id ?? ''}/args`,
+  delayed: `/tasks/${await idOf({ status: 'READY' })}`,
+  running: `/tasks/${await idOf({ status: 'RUNNING' })}`,
+  succeeded: `/tasks/${await idOf({ status: 'SUCCESSFUL' })}`,
   workers: '/workers',
   nothing: '/tasks?queue=mail&text=nowhere',
   gone: '/tasks/00000000-0000-7000-8000-000000000000',
+  refused: '/tasks?status=LOST',
+  result: '/done/delete?scope=all&cutoff=9999999999999&done=1000&skipped=3&status=FAILED',
 }
 
 for (const scheme of ['light', 'dark'] as const) {
@@ -64,6 +77,16 @@ for (const scheme of ['light', 'dark'] as const) {
       await page.locator('button', { hasText: 'Delete' }).click()
       await page.screenshot({ path: join(folder, `confirm-${scheme}-${width}.png`), fullPage: true })
     }
+    if (everything) {
+      const catalog = backend.storage.catalog.bind(backend.storage)
+      backend.storage.catalog = () =>
+        Promise.reject(new StorageUnavailableError('list its queues', 'no answer', 'start the server'))
+      await page.goto(`${base}/tasks`)
+      await page.screenshot({ path: join(folder, `away-${scheme}-${width}.png`) })
+      backend.storage.catalog = catalog
+      await page.goto(base.replace('/tasks/', '/empty/'))
+      await page.screenshot({ path: join(folder, `empty-${scheme}-${width}.png`), fullPage: true })
+    }
     await context.close()
   }
 }
@@ -71,3 +94,4 @@ await browser.close()
 server.close()
 await backend.close()
 await second.close()
+await empty.close()

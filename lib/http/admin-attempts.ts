@@ -203,7 +203,7 @@ export function timelineOf(record: StoredRecord, errors: readonly TaskAttemptErr
     wait(at, nowMs)
   }
   if (status === 'READY' && runAfter !== null && runAfter > nowMs)
-    spans.push({ kind: 'delayed', from: nowMs, to: runAfter, text: `due in ${duration(runAfter - nowMs)}` })
+    spans.push({ kind: 'due', from: nowMs, to: runAfter, text: `due in ${duration(runAfter - nowMs)}` })
   const to = spans.reduce((last, span) => Math.max(last, span.to), Math.max(end, enqueuedAt + 1))
   const from = spans.reduce((least, span) => Math.min(least, span.from), enqueuedAt)
   return {

@@ -191,7 +191,7 @@ export function percentilesChart(id: string, rows: readonly Percentiles[]): stri
 }
 
 export interface Span {
-  readonly kind: 'delayed' | 'waiting' | 'running' | 'good' | 'bad'
+  readonly kind: 'due' | 'delayed' | 'waiting' | 'running' | 'good' | 'bad'
   readonly from: number
   readonly to: number
   readonly text: string
@@ -205,7 +205,7 @@ export function timelineChart(id: string, spans: readonly Span[], from: number, 
   for (const span of spans) {
     const wide = Math.max(4, x(span.to) - x(span.from))
     const left = Math.min(x(span.from), width - wide)
-    const tall = span.kind === 'waiting' || span.kind === 'delayed' ? 12 : 28
+    const tall = ['waiting', 'delayed', 'due'].includes(span.kind) ? 12 : 28
     body += told(rect(`span-${span.kind}`, left, (height - tall) / 2, wide, tall), span.text)
   }
   const description = `${spans.map(({ text }) => text).join('; ')}.`
