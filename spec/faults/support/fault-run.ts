@@ -26,7 +26,7 @@ import { Effects } from './effects.ts'
 import type { EffectsAt } from './effects.ts'
 import { serverFigures, togetherOf } from './figures.ts'
 import { allOf, invariantsOf } from './invariants.ts'
-import { randomOf } from './rows.ts'
+import { PATIENCE_MS, randomOf } from './rows.ts'
 import { Verdict } from './verdict.ts'
 
 export { NIGHTLY, sized } from './rows.ts'
@@ -409,7 +409,7 @@ export class FaultRun implements AsyncDisposable {
         const { READY = 0, RUNNING = 0 } = await this.counts()
         return READY + RUNNING === 0
       },
-      { timeoutMs: timeoutMs * this.calibration, message: 'the queues do not drain' },
+      { timeoutMs: Math.min(timeoutMs * this.calibration, PATIENCE_MS), message: 'the queues do not drain' },
     )
   }
 

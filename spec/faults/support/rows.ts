@@ -45,6 +45,9 @@ export function nightlyRow(title: string, run: AsyncFunc): void {
   if (NIGHTLY) row(title, run)
 }
 
+/** The longest that queues may take to drain; shorter where what is run is known to be wrong. */
+export const PATIENCE_MS = Number(process.env['FAULTS_PATIENCE_MS'] ?? Infinity)
+
 /** What a row measured. */
 export type Figures = Readonly<Record<string, unknown>>
 
