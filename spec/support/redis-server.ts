@@ -28,6 +28,8 @@ export interface RedisServerOptions {
   readonly binary?: string
   /** Settings as on the command line, e.g. `['--maxmemory', '10mb']`; they win over ours. */
   readonly args?: readonly string[]
+  /** A file of settings, which stands before them; a sentinel must have one. */
+  readonly configFile?: string
 }
 
 export interface RedisServer extends AsyncDisposable {
@@ -60,13 +62,14 @@ class SpawnedRedisServer implements RedisServer {
   readonly version: string
   readonly #path: string
   readonly #args: readonly string[]
+  readonly #configFile: readonly string[]
   readonly #folder: string
   #child: ChildProcess | undefined
   /** Resolves when the process has ended and all it printed is here. */
   #closed: Promise<void> = Promise.resolve()
   #output = ''
 
-  constructor(port: number, { binary, args = [] }: RedisServerOptions) {
+  constructor(port: number, { binary, args = [], configFile }: RedisServerOptions) {
     const found = findRedisServer(binary)
     if (!found) throw new Error('expected redis-server or valkey-server on PATH, got: none (npm test installs one)')
     this.port = port
@@ -74,6 +77,7 @@ class SpawnedRedisServer implements RedisServer {
     this.version = found.version
     this.#path = found.path
     this.#args = args
+    this.#configFile = configFile === undefined ? [] : [configFile]
     this.#folder = mkdtempSync(join(tmpdir(), 'express-tasks-redis-server-'))
   }
 
@@ -97,7 +101,7 @@ class SpawnedRedisServer implements RedisServer {
     const network = ['--port', String(this.port), '--bind', HOST]
     const storage = ['--dir', this.#folder, '--save', '', '--appendonly', 'no']
     this.#output = ''
-    const child = spawn(this.#path, [...network, ...storage, '--daemonize', 'no', ...this.#args], {
+    const child = spawn(this.#path, [...this.#configFile, ...network, ...storage, '--daemonize', 'no', ...this.#args], {
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     this.#child = child
