@@ -19,7 +19,7 @@ describe('Faults: by hand', function () {
 })
 
 async function manyExecute(): Promise<void> {
-  await using run = await FaultRun.start()
+  await using run = await FaultRun.start({ claimTimeoutSeconds: 20 })
   const webs = await Promise.all([run.spawn({ kind: 'router', heldMs: 30 }), run.spawn({ kind: 'router', heldMs: 30 })])
   await run.spawn({ heldMs: 30 })
   const count = sized(30, 2_000)

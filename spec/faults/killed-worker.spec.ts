@@ -55,7 +55,7 @@ describe('Faults: workers that die', function () {
 })
 
 async function nothingIsKilled(): Promise<void> {
-  await using run = await FaultRun.start()
+  await using run = await FaultRun.start({ claimTimeoutSeconds: 3 })
   const count = sized(400, 4_000)
   await Promise.all([run.spawn(), run.spawn()])
   const due = Date.now() + 1_000

@@ -115,7 +115,7 @@ describe('Faults: lost keys', function () {
   })
 
   row('runs everything once while the scripts are flushed every 50 ms, and nobody sees a NOSCRIPT (F23)', async () => {
-    await using run = await FaultRun.start()
+    await using run = await FaultRun.start({ claimTimeoutSeconds: 20 })
     await Promise.all([run.spawn(), run.spawn()])
     let flushes = 0
     const flusher = setInterval(() => {

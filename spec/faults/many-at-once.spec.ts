@@ -19,7 +19,7 @@ describe('Faults: many at once', function () {
   this.timeout(sized(240_000, 1_800_000))
 
   row('runs each of thousands once that are due in the same millisecond, in short steps (F28)', async () => {
-    await using run = await FaultRun.start()
+    await using run = await FaultRun.start({ claimTimeoutSeconds: 20 })
     const count = sized(5_000, 100_000)
     // Eight workers, in as many processes as this machine can feed
     await Promise.all([run.spawn({ workers: 4 }), run.spawn({ workers: 4 })])

@@ -65,7 +65,7 @@ async function killers(): Promise<void> {
 }
 
 async function deploy(): Promise<void> {
-  await using run = await FaultRun.start()
+  await using run = await FaultRun.start({ claimTimeoutSeconds: 20 })
   const old = await run.spawn({ tasks: ['work'] })
   const known = await run.enqueue({}, lists(100, 5))
   const unknown = await run.enqueue({ name: 'first' }, lists(50, 5))

@@ -161,7 +161,7 @@ if (dieAt) {
     if (dieAt.when === 'sent') {
       void verb(...args).catch(() => {})
       for (let turn = 0; turn < 3; turn += 1) await nextTurn()
-      block(50)
+      block(300)
     }
     tell('dies', { verb: dieAt.verb })
     process.kill(process.pid, 'SIGKILL')
