@@ -17,19 +17,17 @@ export type Ending = { readonly settle: Settlement } | { readonly requeue: Lease
 /** Why an attempt is no longer its worker's. */
 export type LossReason = TaskLeaseLostError | TaskCancelledError
 
-/** The wall around a promise that may never settle: the function's end no longer counts once this rejects. */
-interface Wall {
-  readonly broken: Promise<never>
-  readonly remove: () => void
-}
-
 export class Attempt {
   readonly delivery: Delivery
   readonly task: AnyTask
   readonly #backend: TaskBackend
   readonly #clock: Clock
-  readonly #abort = new AbortController()
-  #break: ((reason: unknown) => void) | undefined
+  /** Made when somebody asks for the signal: most tasks never do, and it took 4 of the 12 µs of an attempt (Node 20). */
+  #abort: AbortController | undefined
+  /** Why it was aborted. */
+  #reason: unknown
+  /** Ends the attempt, whatever the function still does; undefined once it has ended. */
+  #end: ((ending: Ending) => void) | undefined
 
   constructor(backend: TaskBackend, delivery: Delivery, task: AnyTask, clock: Clock) {
     this.#backend = backend
@@ -47,80 +45,91 @@ export class Attempt {
    * cancelled it, the record has its end already, and the function is not waited for.
    */
   lose(reason: LossReason): void {
-    this.#abort.abort(reason)
-    if (reason instanceof TaskCancelledError) this.#break?.(reason)
+    this.#abortFor(reason)
+    if (reason instanceof TaskCancelledError) this.#end?.(this.#failed(reason))
   }
 
   /** The worker stops: tell the function, and do not wait for it. */
   handBack(): void {
     const reason = new TaskHandedBackError(this.record.id)
-    this.#abort.abort(reason)
-    this.#break?.(reason)
+    this.#abortFor(reason)
+    this.#end?.(this.#failed(reason))
   }
 
-  async run(): Promise<Ending> {
-    const wall = this.#raiseWall()
-    try {
-      const value = await Promise.race([this.#call(), wall.broken])
-      if (this.#isCancelled) return { cancelled: true }
-      return this.#settle('SUCCESSFUL', encodeReturnValue(value))
-    } catch (error) {
-      return this.#failed(error)
-    } finally {
-      wall.remove()
-    }
+  /** Resolves with whatever comes first: the end of the function, its limit of time, a hand-back. */
+  run(): Promise<Ending> {
+    return new Promise((resolve) => {
+      const timer = this.#startTimer()
+      this.#end = (ending) => {
+        this.#end = undefined
+        if (timer !== undefined) this.#clock.clearTimeout(timer)
+        resolve(ending)
+      }
+      // A function that ends after its attempt did is not listened to any more.
+      this.#call().then(
+        (value) => this.#end?.(this.#succeeded(value)),
+        (error: unknown) => this.#end?.(this.#failed(error)),
+      )
+    })
   }
 
   async #call(): Promise<unknown> {
     const args = decode(this.record.args, 'args') as unknown[]
     this.task.checkArgs(args)
     const func = this.task.func as (...all: readonly unknown[]) => unknown
-    return await func(...(this.task.takesContext ? [this.#context(), ...args] : args))
+    return this.task.takesContext ? await func(this.#context(), ...args) : await func(...args)
   }
 
   #context(): TaskContext {
     return {
       taskResult: this.#backend.result(this.record),
       attempt: this.record.attempts,
-      signal: this.#abort.signal,
+      signal: this.#signal,
       fence: this.record.fence,
     }
   }
 
-  #raiseWall(): Wall {
-    const { timeoutMs } = this.task
-    let timer: ReturnType<Clock['setTimeout']> | undefined
-    const broken = new Promise<never>((_, reject) => {
-      this.#break = reject
-      if (timeoutMs === undefined) return
-      timer = this.#clock.setTimeout(() => {
-        const reason = new TaskTimeoutError(
-          `an attempt of ${this.task.name}`,
-          timeoutMs,
-          'raise timeoutMs or do less in one task',
-        )
-        this.#abort.abort(reason)
-        reject(reason)
-      }, timeoutMs)
-    })
-    // Nobody may be racing any more when it breaks.
-    broken.catch(() => undefined)
-    return {
-      broken,
-      remove: () => {
-        this.#break = undefined
-        if (timer !== undefined) this.#clock.clearTimeout(timer)
-      },
+  get #signal(): AbortSignal {
+    if (!this.#abort) {
+      this.#abort = new AbortController()
+      if (this.#reason !== undefined) this.#abort.abort(this.#reason)
     }
+    return this.#abort.signal
+  }
+
+  /** The first reason stays, as that of a signal does. */
+  #abortFor(reason: Error): void {
+    this.#reason ??= reason
+    this.#abort?.abort(reason)
+  }
+
+  #startTimer(): ReturnType<Clock['setTimeout']> | undefined {
+    const { timeoutMs } = this.task
+    if (timeoutMs === undefined) return undefined
+    return this.#clock.setTimeout(() => {
+      const cure = 'raise timeoutMs or do less in one task'
+      const reason = new TaskTimeoutError(`an attempt of ${this.task.name}`, timeoutMs, cure)
+      this.#abortFor(reason)
+      this.#end?.(this.#failed(reason))
+    }, timeoutMs)
   }
 
   get #isCancelled(): boolean {
-    return this.#abort.signal.reason instanceof TaskCancelledError
+    return this.#reason instanceof TaskCancelledError
+  }
+
+  #succeeded(value: unknown): Ending {
+    if (this.#isCancelled) return { cancelled: true }
+    try {
+      return this.#settle('SUCCESSFUL', encodeReturnValue(value))
+    } catch (error) {
+      return this.#failed(error)
+    }
   }
 
   #failed(error: unknown): Ending {
     if (this.#isCancelled) return { cancelled: true }
-    const reason: unknown = this.#abort.signal.reason
+    const reason = this.#reason
     if (reason instanceof TaskHandedBackError || reason instanceof TaskLeaseLostError) {
       return { requeue: this.delivery.lease }
     }
