@@ -121,13 +121,16 @@ export class Verdict {
     })
   }
 
-  /** Attempts that began later under a fence that is not higher. */
+  /**
+   * Attempts that began later under a fence that is not higher. One that was overtaken before its function was called may come
+   * late, so that only those with an attempt number as high are compared.
+   */
   get fencesBack(): readonly string[] {
-    const last = new Map<string, number>()
-    return this.begun.flatMap(({ id, fence }) => {
-      const before = last.get(id) ?? 0
-      last.set(id, Math.max(before, fence))
-      return fence > before ? [] : [id]
+    const before = new Map<string, FactNamed<'begun'>[]>()
+    return this.begun.flatMap((fact) => {
+      const others = before.get(fact.id) ?? []
+      before.set(fact.id, [...others, fact])
+      return others.some(({ attempt, fence }) => attempt <= fact.attempt && fence >= fact.fence) ? [fact.id] : []
     })
   }
 
