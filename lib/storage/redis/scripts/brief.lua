@@ -26,7 +26,8 @@ for i = 5 + count, #ARGV do
     local last = ''
     if errorsBytes > 0 then
       local errors = redis.call('HGET', record, 'errors')
-      last = string.match(errors, '.*\n(.*)$') or errors
+      -- Anchored: else a text without a line break is tried from each of its characters.
+      last = string.match(errors, '^.*\n(.*)$') or errors
     end
     row = { args, last, string.format('%.0f', argsBytes - #args + errorsBytes - #last) }
     for k = 1, count do row[3 + k] = v[k] or '' end

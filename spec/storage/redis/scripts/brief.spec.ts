@@ -36,6 +36,12 @@ describe('brief.lua', () => {
       expect(performance.now() - start).to.be.lessThan(1_000)
       expect(row?.[1]).to.equal(line)
       expect(row?.[2]).to.equal(String(1_000_004 - 100 + 99 * (line.length + 1)))
+      // One line without an end is the usual case, and was once the slow one.
+      await bench.redis.hset(bench.keys.record('long'), 'errors', 'z'.repeat(1_000_000))
+      const again = performance.now()
+      const [single] = (await bench.run('brief', 100, ...FIELDS, 'long')) as string[][]
+      expect(performance.now() - again).to.be.lessThan(1_000)
+      expect(single?.[1]).to.have.lengthOf(1_000_000)
     }),
   )
 
