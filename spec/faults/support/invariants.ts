@@ -1,11 +1,13 @@
 /**
- * The keyspace after a fault: the invariants of every record (storage/redis/keyspace.ts has them, I3 to I12), and what must be
- * empty at rest: no entry, no pending row, nothing delayed, no lease.
+ * The keyspace after a fault: what the doctor's inspection finds in it, I1 to I15, and what must be empty at rest: no entry, no
+ * pending row, nothing delayed, no lease.
  */
 import type { Redis } from 'ioredis'
+import { RedisInspection } from '../../../lib/storage/redis/redis-inspection.ts'
+import { RedisLink } from '../../../lib/storage/redis/redis-link.ts'
 import { isTaskStatus } from '../../../lib/task-status.ts'
 import type { TaskStatus } from '../../../lib/task-status.ts'
-import { readKeyspace, recordsOf, violations } from '../../storage/redis/keyspace.ts'
+import { readKeyspace, recordsOf } from '../../storage/redis/keyspace.ts'
 
 const GROUP = 'express_tasks_workers'
 
@@ -17,6 +19,29 @@ export interface KeyspaceFacts {
   readonly statuses: ReadonlyMap<string, TaskStatus>
   /** Outcomes that the counts by minute hold. */
   readonly counted: number
+}
+
+/** Of one shard, by the doctor's own inspection; it writes nothing. */
+async function violationsOf(redis: Redis, root: string): Promise<string[]> {
+  const [, keyPrefix = '', alias = '', shard] = /^\{([^:]+):([^:]+)(?::(\d+))?\}:$/.exec(root) ?? []
+  const link = new RedisLink(
+    { server: { client: redis }, keyPrefix, alias, consumerGroup: GROUP },
+    shard === undefined ? undefined : { index: Number(shard), beside: undefined },
+  )
+  try {
+    const found: string[] = []
+    const findings = new RedisInspection(link).inspect({
+      ...{ repair: false, retentionMs: 0, claimIntervalMs: 60_000, intervalMs: 1_000, consumers: new Set<string>() },
+      // How late things are is what the verdict times itself (V8, V9).
+      isAttended: () => false,
+    })
+    for await (const { invariant, id, key, found: what, expected } of findings) {
+      found.push(`${invariant} ${id} ${key}: ${what}; expected ${expected}`)
+    }
+    return found
+  } finally {
+    link.close()
+  }
 }
 
 export async function invariantsOf(redis: Redis, root: string): Promise<KeyspaceFacts> {
@@ -39,7 +64,7 @@ export async function invariantsOf(redis: Redis, root: string): Promise<Keyspace
   }
   const statuses = new Map<string, TaskStatus>()
   for (const [id, { status }] of recordsOf(space)) if (isTaskStatus(status)) statuses.set(id, status)
-  return { violations: violations(space), leftovers, statuses, counted }
+  return { violations: await violationsOf(redis, root), leftovers, statuses, counted }
 }
 
 /** Of several shards. */
