@@ -39,7 +39,7 @@ const idOf = async (filter: RecordFilter): Promise<string> => (await backend.rec
 const [retried] = await backend.records.filter({ name: 'webhook.deliver', status: 'FAILED', search: 'SKU-1' })
 const pages: Readonly<Record<string, string>> = {
   overview: '',
-  tasks: '/tasks',
+  tasks: everything ? '/tasks' : '/tasks?status=RUNNING&status=SUCCESSFUL&status=FAILED&queue=default&queue=reports',
   filtered: '/tasks?status=FAILED&queue=default&enqueued_from=24h&text=hooks&nonsense=1',
   failed: `/tasks/${await idOf({ status: 'FAILED' })}`,
   retried: `/tasks/${retried?.id ?? ''}`,
@@ -66,6 +66,7 @@ for (const scheme of ['light', 'dark'] as const) {
       const file = `${name}-${scheme}-${width}`
       if (!everything && !README_PICTURES.has(file)) continue
       await page.goto(`${base}${path}`)
+      if (name === 'tasks') for (const row of [1, 2]) await page.locator('tbody input').nth(row).check()
       await page.screenshot({ path: join(folder, `${file}.png`), fullPage: everything })
     }
     if (everything) {
