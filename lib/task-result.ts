@@ -56,6 +56,9 @@ export function unchanging(alias: string, record: StoredRecord): ResultSource {
 const date = (ms: number | null): Date | null => (ms === null ? null : new Date(ms))
 
 /** One line of `errors`. A line that is no JSON object is shown as text: a damaged history must not hide the record. */
+/** The largest time a Date can hold. */
+const LAST_TIME = 8_640_000_000_000_000
+
 export function readError(text: string): TaskAttemptError {
   let line: Partial<Record<'name' | 'message' | 'stack' | 'attempt' | 'at', unknown>> | null
   try {
@@ -66,12 +69,14 @@ export function readError(text: string): TaskAttemptError {
   const field = <T>(value: unknown, type: 'string' | 'number', otherwise: T): T =>
     typeof value === type ? (value as T) : otherwise
   const at = field<number | null>(line?.at, 'number', null)
+  const attempt = field<number>(line?.attempt, 'number', 0)
   return {
     name: field(line?.name, 'string', 'Error'),
     message: field(line?.message, 'string', ''),
     stack: field<string | null>(line?.stack, 'string', null),
-    attempt: field(line?.attempt, 'number', 0),
-    at: date(at),
+    attempt: Number.isSafeInteger(attempt) && attempt >= 0 ? attempt : 0,
+    // Beyond what a Date holds it is no time: somebody else wrote it.
+    at: at !== null && Math.abs(at) <= LAST_TIME ? date(at) : null,
   }
 }
 

@@ -16,7 +16,7 @@ import { idOfKey } from './idempotency.ts'
 import { openApiDocument } from './openapi.ts'
 import { HttpError } from './problem.ts'
 import type { OperationId } from './routes.ts'
-import { wireTask } from './wire.ts'
+import { argsOf, wireTask } from './wire.ts'
 
 const DAY_MS = 86_400_000
 /** A worker that was not heard of for so long is not counted as one. */
@@ -112,7 +112,7 @@ export const API_HANDLERS: Readonly<Record<OperationId, Handler>> = {
     const id = idFrom(req, fields['id'], backend.alias, task.name)
     const result = await backend.enqueue(chosen, args, id === undefined ? {} : { id })
     // The key (or id) of another payload: the sender has mixed them up, and must hear of it.
-    if (id !== undefined && (result.name !== task.name || JSON.stringify(result.args) !== JSON.stringify(args))) {
+    if (id !== undefined && (result.name !== task.name || JSON.stringify(argsOf(result)) !== JSON.stringify(args))) {
       const message = `expected the id or Idempotency-Key to belong to this payload, got: one used for another (choose a new one)`
       throw new HttpError('ERR_TASKS_RESULT_MISMATCH', message)
     }

@@ -1,4 +1,5 @@
 /** A record as HTTP shows it, once the router's `redact` has seen it: snake_case, times as ISO 8601 in UTC or null. The same names in the commands' JSON lines. */
+import { TaskArgumentError, TaskRecordDamagedError } from '../errors.ts'
 import type { TaskAttemptError, TaskResult } from '../task-result.ts'
 import { HIDDEN } from './admin-redact.ts'
 import type { Redactor } from './admin-redact.ts'
@@ -37,10 +38,26 @@ function wireError({ name, message, stack, attempt, at }: TaskAttemptError): Wir
   return { name, message, stack, attempt, at: iso(at) }
 }
 
+/** Stored text that is no JSON is no fault of who asks, and what it says may be what `redact` hides. */
+function readable<T>(id: string, field: string, read: () => T): T {
+  try {
+    return read()
+  } catch (error) {
+    if (error instanceof TaskArgumentError) throw new TaskRecordDamagedError(id, `${field} is no JSON`)
+    throw error
+  }
+}
+
+/** @throws TaskRecordDamagedError they cannot be read. */
+export function argsOf(result: TaskResult): readonly unknown[] {
+  return readable(result.id, 'args', () => result.args)
+}
+
+/** @throws TaskRecordDamagedError its arguments or its return value cannot be read. */
 export function wireTask(result: TaskResult, redactor: Redactor): WireTask {
   const { name: taskName } = result
   // The shape of an answer stays what openapi.json says, whatever the hook makes of it.
-  const shown = redactor.value(taskName, 'args', result.args)
+  const shown = redactor.value(taskName, 'args', argsOf(result))
   const args: readonly unknown[] = Array.isArray(shown) ? shown : [shown ?? HIDDEN]
   return {
     id: result.id,
@@ -58,6 +75,15 @@ export function wireTask(result: TaskResult, redactor: Redactor): WireTask {
     attempts: result.attempts,
     worker_ids: result.workerIds,
     errors: result.errors.map((error) => wireError(redactor.error(taskName, error))),
-    return_value: result.status === 'SUCCESSFUL' ? redactor.value(taskName, 'returnValue', result.returnValue) : null,
+    return_value: returnValueOf(result, redactor),
   }
+}
+
+function returnValueOf(result: TaskResult, redactor: Redactor): unknown {
+  if (result.status !== 'SUCCESSFUL') return null
+  return redactor.value(
+    result.name,
+    'returnValue',
+    readable(result.id, 'returnValue', () => result.returnValue),
+  )
 }
