@@ -8,7 +8,7 @@ import type { NewRecord } from '../../lib/storage/storage.ts'
 import { replaceBackends } from '../../lib/task-backends.ts'
 import { eventually } from '../support/eventually.ts'
 import { aClaim } from '../support/storage-builders.ts'
-import { attributes, BACKENDS, startAdmin, textOf, visit } from './support/admin-hosts.ts'
+import { attributes, BACKENDS, send, startAdmin, textOf, visit } from './support/admin-hosts.ts'
 import type { AdminHost } from './support/admin-hosts.ts'
 
 const STACK = [
@@ -164,6 +164,31 @@ for (const { name: backendName, make } of BACKENDS) {
       expect((await visit(host, '/tasks?status=SUCCESSFUL', { headers: { 'if-none-match': '*' } })).status).to.equal(
         200,
       )
+    })
+
+    it('lets the redact hook see large values whole, one at a time, in lists, previews and searches', async () => {
+      await host.close()
+      replaceBackends([])
+      let seen = 0
+      host = await startAdmin(await make(), {
+        redact: ({ field, value }) => {
+          if (field !== 'args') return value
+          seen = Math.max(seen, JSON.stringify(value).length)
+          return ['shown', 'the rest is hidden']
+        },
+      })
+      const id = await store({ args: JSON.stringify(['secret', 'x'.repeat(100_000)]) })
+      for (const path of ['/tasks', '/tasks?text=shown', `/tasks/${id}`, '/tasks?text=secret']) {
+        const { html } = await visit(host, path)
+        // The search text itself is the reader's own.
+        expect(html.includes('xxx'), path).to.equal(false)
+        if (!path.includes('text=')) expect(html, path).not.to.include('secret')
+        else expect(attributes(html, 'data-href')).to.deep.equal([])
+        expect(textOf(html).includes('the rest is hidden'), path).to.equal(path === '/tasks' || path.includes(id))
+      }
+      const preview = textOf((await send(host, '/confirm/delete', { scope: 'ticked', id })).html)
+      expect(preview).to.include('the rest is hidden').and.not.to.include('secret')
+      expect(seen).to.be.greaterThan(100_000)
     })
 
     it('says of a record that is not there that it may have been purged, under its page of the navigation', async () => {
