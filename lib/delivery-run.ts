@@ -54,7 +54,7 @@ export async function runDelivery({
     if (!closing) attempt.lose(reason)
   }
   const stopAtMs = task.timeoutMs === undefined ? Infinity : systemClock.monotonicMs() + task.timeoutMs
-  leases.hold([{ lease, sentAtMs, stopAtMs, lose }])
+  leases.hold([{ lease, name: record.name, sentAtMs, stopAtMs, lose }])
   const unwatch = watchFor(backend.storage, queue, lease, () => lose(new TaskCancelledError()))
   try {
     const started = backend.result(record)

@@ -7,7 +7,7 @@ import type { Clock } from './clock.ts'
 import { TaskCancelledError, TaskError, TaskLeaseLostError } from './errors.ts'
 import type { LossReason } from './attempt.ts'
 import type { Logger } from './logger.ts'
-import type { Lease, RenewWord } from './storage/storage.ts'
+import type { Heartbeat, Lease, RenewWord } from './storage/storage.ts'
 
 /** The part of a lease after which it is renewed. */
 const RENEW_AFTER = 0.3
@@ -22,6 +22,8 @@ export interface Renewer {
 /** One lease to be kept. */
 export interface HeldLease {
   readonly lease: Lease
+  /** Of the task, for those who are told what blocks a worker. */
+  readonly name: string
   /** The monotonic time before the request that began the attempt was sent. */
   readonly sentAtMs: number
   /** On the monotonic clock, past which the lease is left to run out: the attempt's own limit, or Infinity. */
@@ -40,6 +42,10 @@ export interface Leases {
   release(leases: readonly Lease[]): void
   /** Keeps none any more; those that are held run out. May be called twice. */
   stop(): Promise<void>
+  /** What the worker last said of itself: repeated for it while a function blocks its event loop. Not where nobody can. */
+  noteHeartbeat?(fields: Heartbeat['fields']): void
+  /** The longest block of the last ten minutes, as the fields of a heartbeat. */
+  readonly blockFields?: Heartbeat['fields']
 }
 
 interface Kept {

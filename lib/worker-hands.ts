@@ -213,6 +213,7 @@ export class WorkerHands {
   #heldLease(hand: InHand, timeoutMs: number | undefined): HeldLease {
     return {
       lease: hand.delivery.lease,
+      name: hand.delivery.record.name,
       sentAtMs: hand.sentAtMs,
       stopAtMs: timeoutMs === undefined ? Infinity : systemClock.monotonicMs() + timeoutMs,
       lose: (reason) => this.#leaseLost(hand, reason),

@@ -114,25 +114,25 @@ export class WorkerUpkeep {
   }
 
   async heartbeat(): Promise<void> {
-    const { backend, settings, queue, state } = this.#parts
-    await backend.storage.heartbeat({
-      consumer: queue.consumer,
-      fields: {
-        workerId: queue.workerId,
-        host: hostname(),
-        pid: String(process.pid),
-        node: process.version,
-        version: packageVersion(),
-        startedAt: String(this.#startedAt),
-        state: state.phase,
-        concurrency: String(settings.concurrency),
-        running: String(this.#running()),
-        settled: String(state.settled),
-        lost: String(state.lost),
-        queues: settings.queues?.join(' ') ?? '',
-        tasks: taskRegistry.names().slice(0, 1_000).join(' '),
-        memoryBytes: String(process.memoryUsage.rss()),
-      },
-    })
+    const { backend, settings, queue, leases, state } = this.#parts
+    const fields = {
+      workerId: queue.workerId,
+      host: hostname(),
+      pid: String(process.pid),
+      node: process.version,
+      version: packageVersion(),
+      startedAt: String(this.#startedAt),
+      state: state.phase,
+      concurrency: String(settings.concurrency),
+      running: String(this.#running()),
+      settled: String(state.settled),
+      lost: String(state.lost),
+      queues: settings.queues?.join(' ') ?? '',
+      tasks: taskRegistry.names().slice(0, 1_000).join(' '),
+      memoryBytes: String(process.memoryUsage.rss()),
+      ...leases.blockFields,
+    }
+    leases.noteHeartbeat?.(fields)
+    await backend.storage.heartbeat({ consumer: queue.consumer, fields })
   }
 }

@@ -51,7 +51,7 @@ describe('LeaseKeeper', () => {
       if (!(reason instanceof TaskLeaseLostError)) throw new Error('expected a lost lease, got: a cancelled one')
       lost.push({ id: reason.id, atMs: clock.monotonicMs() })
     }
-    return { lease: leaseOf(id), sentAtMs: clock.monotonicMs(), stopAtMs: Infinity, lose, ...fields }
+    return { lease: leaseOf(id), name: 'kept', sentAtMs: clock.monotonicMs(), stopAtMs: Infinity, lose, ...fields }
   }
 
   /** Moves the clock in steps, so that what a timer started can go on before the next. */

@@ -4,11 +4,14 @@
  */
 import { existsSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
+import { systemClock } from '../clock.ts'
 import { lossOf } from '../lease-keeper.ts'
 import type { HeldLease, Leases } from '../lease-keeper.ts'
 import type { Logger } from '../logger.ts'
-import type { Lease } from '../storage/storage.ts'
+import type { Heartbeat, Lease } from '../storage/storage.ts'
 import type { ServerSettings } from '../storage/redis/redis-client.ts'
+import { TICK_MS } from './block-watch.ts'
+import type { Block } from './block-watch.ts'
 
 export interface LeaseThreadData {
   readonly server: ServerSettings
@@ -18,12 +21,16 @@ export interface LeaseThreadData {
   readonly shards: number
   readonly consumer: string
   readonly leaseMs: number
+  /** One number, moved by the event loop that runs user code. */
+  readonly ticks: Int32Array
 }
 
 export interface ToLeaseThread {
   readonly hold: readonly Omit<HeldLease, 'lose'>[]
   readonly release: readonly Lease[]
   readonly stop: boolean
+  /** What the worker last said of itself. */
+  readonly heartbeat?: Heartbeat['fields']
 }
 
 export type FromLeaseThread =
@@ -32,6 +39,8 @@ export type FromLeaseThread =
   | { readonly lost: Lease; readonly word: 'LOST' | 'CANCELLED' }
   /** `sentAtMs`: the monotonic time before the renewal was sent. */
   | { readonly renewed: readonly Lease[]; readonly sentAtMs: number }
+  /** The event loop of the main thread turns again. */
+  | { readonly block: Block }
   | { readonly log: keyof Logger; readonly facts: object; readonly message: string }
 
 /** The built file also where this one runs as TypeScript: a thread starts without the loader of the thread that made it. */
@@ -43,10 +52,17 @@ function threadFile(): URL {
 const FIRST_RESTART_MS = 100
 const LAST_RESTART_MS = 5_000
 
+/** How long the longest block is told of. */
+const REMEMBERED_MS = 600_000
+
 const keyOf = ({ id, token }: Lease): string => `${id} ${token}`
 
 export class ThreadedLeases implements Leases {
   readonly #data: LeaseThreadData
+  readonly #ticks = new Int32Array(new SharedArrayBuffer(4))
+  #ticking: NodeJS.Timeout | undefined
+  #heartbeat: Heartbeat['fields'] | undefined
+  #longest: (Block & { readonly endedAt: number }) | undefined
   readonly #logger: Logger
   readonly #held = new Map<string, HeldLease>()
   #released: Lease[] = []
@@ -58,8 +74,8 @@ export class ThreadedLeases implements Leases {
   #restartMs = 0
   #stopped = false
 
-  constructor(data: LeaseThreadData, logger: Logger) {
-    this.#data = data
+  constructor(data: Omit<LeaseThreadData, 'ticks'>, logger: Logger) {
+    this.#data = { ...data, ticks: this.#ticks }
     this.#logger = logger
   }
 
@@ -72,6 +88,7 @@ export class ThreadedLeases implements Leases {
   /** Told before a function is called: a function that blocks this loop cannot tell any more. */
   hold(leases: readonly HeldLease[]): void {
     for (const held of leases) this.#held.set(keyOf(held.lease), held)
+    this.#tick()
     // Without a thread all of them go to the next one when it starts.
     if (this.#restart === undefined) this.#post(leases)
   }
@@ -79,6 +96,7 @@ export class ThreadedLeases implements Leases {
   /** Told with the next message: a lease renewed once more after its settle only answers LOST. */
   release(leases: readonly Lease[]): void {
     for (const lease of leases) this.#held.delete(keyOf(lease))
+    if (this.#held.size === 0) this.#stopTicking()
     this.#released.push(...leases)
     this.#flushing ??= setImmediate(() => this.#post([]))
   }
@@ -88,12 +106,36 @@ export class ThreadedLeases implements Leases {
     clearImmediate(this.#flushing)
     clearTimeout(this.#restart)
     this.#held.clear()
+    this.#stopTicking()
     const thread = this.#thread
     if (!thread) return
     this.#thread = undefined
     const ended = new Promise<void>((resolve) => thread.once('exit', () => resolve()))
     thread.postMessage({ hold: [], release: [], stop: true } satisfies ToLeaseThread)
     await ended
+  }
+
+  noteHeartbeat(fields: Heartbeat['fields']): void {
+    this.#heartbeat = fields
+    this.#thread?.postMessage({ hold: [], release: [], stop: false, heartbeat: fields } satisfies ToLeaseThread)
+  }
+
+  get blockFields(): Heartbeat['fields'] {
+    const longest = this.#longest
+    if (!longest || systemClock.now() - longest.endedAt > REMEMBERED_MS) return {}
+    const { ms, tasks, endedAt } = longest
+    return { longestBlockMs: String(ms), longestBlockTasks: tasks.join(' '), longestBlockAt: String(endedAt) }
+  }
+
+  /** Now, and from time to time while something is in hand: by this the thread sees that this loop turns. */
+  #tick(): void {
+    Atomics.add(this.#ticks, 0, 1)
+    this.#ticking ??= setInterval(() => Atomics.add(this.#ticks, 0, 1), TICK_MS)
+  }
+
+  #stopTicking(): void {
+    clearInterval(this.#ticking)
+    this.#ticking = undefined
   }
 
   #post(leases: readonly HeldLease[]): void {
@@ -123,6 +165,8 @@ export class ThreadedLeases implements Leases {
       this.#thread = undefined
       if (!this.#stopped && this.#held.size > 0) this.#startAnother()
     })
+    const heartbeat = this.#heartbeat
+    if (heartbeat) thread.postMessage({ hold: [], release: [], stop: false, heartbeat } satisfies ToLeaseThread)
     return thread
   }
 
@@ -142,9 +186,19 @@ export class ThreadedLeases implements Leases {
       this.#restartMs = 0
       // For the next thread, should this one die: a lease counts from its last renewal, not from its begin.
       for (const lease of message.renewed) this.#noteRenewed(keyOf(lease), message.sentAtMs)
+    } else if ('block' in message) {
+      this.#noteBlock(message.block)
     } else if ('log' in message) {
       this.#logger[message.log](message.facts, message.message)
     }
+  }
+
+  #noteBlock(block: Block): void {
+    const endedAt = systemClock.now()
+    const known = this.#longest
+    if (!known || block.ms >= known.ms || endedAt - known.endedAt > REMEMBERED_MS) this.#longest = { ...block, endedAt }
+    const message = 'a task held the event loop of this worker; its other tasks stood still meanwhile'
+    this.#logger.warn({ blockedMs: block.ms, inHand: block.tasks }, message)
   }
 
   #noteRenewed(key: string, sentAtMs: number): void {
@@ -153,6 +207,6 @@ export class ThreadedLeases implements Leases {
   }
 }
 
-function withoutLose({ lease, sentAtMs, stopAtMs }: HeldLease): Omit<HeldLease, 'lose'> {
-  return { lease, sentAtMs, stopAtMs }
+function withoutLose({ lease, name, sentAtMs, stopAtMs }: HeldLease): Omit<HeldLease, 'lose'> {
+  return { lease, name, sentAtMs, stopAtMs }
 }

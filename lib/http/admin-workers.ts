@@ -47,6 +47,8 @@ export interface WorkerRow {
   readonly version: string
   readonly node: string
   readonly state: { readonly key: 'good' | 'info' | 'bad'; readonly word: string }
+  /** What holds its event loop, or held it for longest lately. */
+  readonly block: string | null
   readonly seen: string
   readonly started: ShownTime | null
   readonly up: string
@@ -82,7 +84,22 @@ const LAST_TIME = 8_640_000_000_000_000
 function stateOf({ seen: { ageMs, fields }, live }: WorkerFacts): WorkerRow['state'] {
   if (!live) return { key: 'bad', word: fields['state'] === 'stopped' ? 'stopped' : 'gone' }
   if (ageMs > LATE_MS) return { key: 'info', word: 'late' }
+  if (fields['blockedMs'] !== undefined) return { key: 'bad', word: 'blocked' }
   return fields['state'] === 'draining' ? { key: 'info', word: 'draining' } : { key: 'good', word: 'running' }
+}
+
+/** Which tasks block its event loop or did so, by name; several when nobody can tell which of them it is. */
+function blockOf({ seen: { fields } }: WorkerFacts, nowMs: number): string | null {
+  const names = (tasks: string | undefined): string => {
+    const all = [...new Set(words(tasks).map((task) => task.split('/')[0] ?? ''))]
+    return all.length > 1 ? `one of ${all.join(', ')}` : (all[0] ?? 'a task')
+  }
+  if (fields['blockedMs'] !== undefined) {
+    return `for ${duration(whole(fields['blockedMs']))} by ${names(fields['blockedTasks'])}`
+  }
+  if (fields['longestBlockMs'] === undefined) return null
+  const ago = duration(Math.max(0, nowMs - whole(fields['longestBlockAt'])))
+  return `was blocked for ${duration(whole(fields['longestBlockMs']))} by ${names(fields['longestBlockTasks'])}, ${ago} ago`
 }
 
 /** Names that stand still while heartbeats come in: live ones first, then by host and name. */
@@ -147,6 +164,7 @@ export async function workersModel(context: AdminContext): Promise<WorkersModel>
       version: fields['version'] ?? '',
       node: fields['node'] ?? '',
       state: stateOf(worker),
+      block: blockOf(worker, nowMs),
       seen: `${duration(ageMs)} ago`,
       started: known ? time(startedAt, nowMs) : null,
       up: known ? duration(nowMs - startedAt) : '–',

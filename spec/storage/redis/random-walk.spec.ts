@@ -22,7 +22,15 @@ const TIMEOUT_PER_WALK_MS = 1_000
 const ANSWERS = [
   ...['enqueue ENQUEUED', 'enqueue EXISTS', 'take BEGUN', 'take HELD', 'take NOGROUP'],
   ...['begin BEGUN', 'begin HELD', 'begin DROPPED', 'settle SETTLED', 'settle LOST', 'renew RENEWED', 'renew LOST'],
-  ...['requeue REQUEUED', 'requeue FAILED', 'requeue LOST', 'reclaim BEGUN', 'reclaim CRASHED', 'promote moved', 'purge deleted'],
+  ...[
+    'requeue REQUEUED',
+    'requeue FAILED',
+    'requeue LOST',
+    'reclaim BEGUN',
+    'reclaim CRASHED',
+    'promote moved',
+    'purge deleted',
+  ],
   ...['run-by-id BEGUN', 'run-by-id STATE RUNNING', 'run-by-id ABSENT'],
   ...['retry RETRIED', 'retry READY', 'retry RUNNING', 'save-record SAVED', 'save-record RUNNING'],
   ...['cancel CANCELLED', 'cancel FAILED', 'cancel SUCCESSFUL', 'cancel ABSENT', 'renew CANCELLED'],
