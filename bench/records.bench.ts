@@ -1,13 +1,14 @@
 /**
- * One question: what do a page of records and its counts cost as records grow?
- * Usage: node --import tsx bench/records.bench.ts [sizes, default 10000,1000000]
+ * One question: what do pages, counts, a walk over all and a purge cost as records grow?
+ * Usage: node --import tsx bench/records.bench.ts [sizes, default 10000,100000,1000000]
  */
-import { RedisTaskBackend, task } from '../dist/index.js'
+import { executor, RedisTaskBackend, task } from '../dist/index.js'
 import { startRedisServer } from '../spec/support/redis-server.ts'
 import { ms, perSecond, printMachine, spreadOf, timeEach } from './support/report.ts'
 
 const ROUNDS = 41
-const sizes = (process.argv[2] ?? '10000,1000000').split(',').map(Number)
+const BATCH = 100
+const sizes = (process.argv[2] ?? '10000,100000,1000000').split(',').map(Number)
 const QUEUES = ['default', 'mail', 'reports', 'images', 'search']
 
 await using server = await startRedisServer()
@@ -21,8 +22,8 @@ for (const size of sizes) {
   const start = performance.now()
   const from = stored
   while (stored < size) {
-    const count = Math.min(5_000, size - stored)
-    const queueName = QUEUES[(stored / 5_000) % QUEUES.length] ?? 'default'
+    const count = Math.min(1_000, size - stored)
+    const queueName = QUEUES[Math.floor(stored / 1_000) % QUEUES.length] ?? 'default'
     const args = Array.from({ length: count }, (_, index): [string, number] => [`file-${stored + index}.png`, 640])
     await resize.using({ queueName }).enqueueMany(args)
     stored += count
@@ -47,18 +48,36 @@ for (const size of sizes) {
   }
 }
 
-const before = process.memoryUsage.rss()
+const mib = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MiB`
 let seen = 0
-let peak = before
-const start = performance.now()
+let early = 0
+let peak = 0
+let start = performance.now()
 for await (const record of records.filter({ status: 'READY' })) {
   seen += record.priority === 0 ? 1 : 0
-  if (seen % 10_000 === 0) peak = Math.max(peak, process.memoryUsage.rss())
+  if (seen % 1_000 !== 0) continue
+  const rss = process.memoryUsage.rss()
+  // What a tenth of the walk needs at most, and what all of it does.
+  if (seen <= stored / 10) early = Math.max(early, rss)
+  peak = Math.max(peak, rss)
 }
-const mib = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MiB`
 console.log(
-  `\niteration of ${seen.toLocaleString('en')}: ${perSecond(seen, performance.now() - start)}, RSS ${mib(before)} before, ${mib(peak)} at most`,
+  `\nwalk over ${seen.toLocaleString('en')}: ${perSecond(seen, performance.now() - start)}, RSS at most ${mib(early)} in its first tenth, ${mib(peak)} in all`,
 )
+
+// Every record ends well, without a worker: as fast as its two calls go.
+const queue = backend.openQueue()
+start = performance.now()
+let { begun } = await queue.take(BATCH, { queueNames: QUEUES })
+while (begun.length > 0) {
+  const items = begun.map(({ lease }) => ({ lease, outcome: 'SUCCESSFUL' as const, payload: 'null', delayMs: 0 }))
+  const answer = await queue.settleAndTake(items, BATCH, QUEUES)
+  begun = answer.taken.begun
+}
+console.log(`settle and take, batches of ${BATCH}, one at a time: ${perSecond(stored, performance.now() - start)}`)
+start = performance.now()
+const purged = await executor.purgeCompletedTasks({ days: 0 })
+console.log(`purge of ${purged.toLocaleString('en')} finished records: ${perSecond(purged, performance.now() - start)}`)
 console.log(
-  '\nCaveats: one process, server on the same machine, persistence off; RSS includes what enqueueing left to collect.',
+  '\nCaveats: one process, server on the same machine, persistence off; RSS includes what was collected late.',
 )

@@ -94,4 +94,4 @@ for (const name of flags.part.split(',')) {
   if (!part) throw new Error(`expected --part to be of ${Object.keys(parts).join(', ')}, got: ${name}`)
   await part()
 }
-if (flags.write) report.write(new URL('./', import.meta.url))
+if (flags.write) await report.write(new URL('./', import.meta.url))
