@@ -1,5 +1,6 @@
 /** The doctor as one calls it: what it refuses, its summary, its end; on every backend, beside live workers, and at size. */
 import { expect } from 'chai'
+import { Redis } from 'ioredis'
 import RedisMock from 'ioredis-mock'
 import { randomUUID } from 'node:crypto'
 import {
@@ -15,6 +16,7 @@ import {
   Worker,
 } from '../../lib/index.ts'
 import type { TaskBackend } from '../../lib/index.ts'
+import { documentedDoctorRules, makeDocumentedUser } from '../support/acl-user.ts'
 import { eventually } from '../support/eventually.ts'
 import { sharedRedisServer, startRedisServer } from '../support/redis-server.ts'
 import { aRecord, failure, someRecords, success } from '../support/storage-builders.ts'
@@ -291,6 +293,36 @@ describe('doctor, at size', function () {
     )
     expect(summary).to.include({ records: 100_000, entries: 100_000, found: 0, complete: true })
     expect(most - before).to.be.at.most(150e6)
+  })
+})
+
+describe('doctor, as a user with few rights', () => {
+  it('needs the commands that docs/redis-keys.md names, and no others', async function () {
+    await using server = await startRedisServer()
+    const admin = new Redis(server.url)
+    try {
+      await using patient = await Patient.open(server.url)
+      const user = { name: 'app', password: 'secret', keyPrefix: patient.keyPrefix }
+      if (!(await makeDocumentedUser(admin, user))) this.skip()
+      await patient.redis.del(patient.keys.leases, patient.stream(), patient.keys.cells, patient.cell('FAILED'))
+      await patient.redis.expire(patient.stream('high'), 900)
+      await patient.redis.hset(patient.record('failed'), 'leaseToken', '1:a.1', 'colour', 'red')
+      await patient.redis.zadd(patient.keys.workers, 5, 'half')
+      await patient.redis.xadd(patient.stream('low'), '*', 'id', randomUUID())
+      const redisUrl = server.url.replace('//', `//${user.name}:${user.password}@`)
+      await using backend = new RedisTaskBackend({ redisUrl, keyPrefix: patient.keyPrefix, queues: [] })
+      const refused = await thrownBy(() => doctor(backend, { repair: true }).summary())
+      expect(refused).to.be.instanceOf(StorageUnavailableError)
+      const [persist, ...reading] = documentedDoctorRules().sort((one) => (one === '+persist' ? -1 : 1))
+      expect(persist).to.equal('+persist')
+      await admin.call('ACL', 'SETUSER', user.name, ...reading)
+      expect(await doctor(backend).summary()).to.include({ repaired: 0, complete: true })
+      await admin.call('ACL', 'SETUSER', user.name, '+persist')
+      expect(await doctor(backend, { repair: true }).summary()).to.deep.include({ left: 1, complete: true })
+      expect(await doctor(backend).summary()).to.deep.include({ byInvariant: { I2: { found: 1, repaired: 0 } } })
+    } finally {
+      admin.disconnect()
+    }
   })
 })
 

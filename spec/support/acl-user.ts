@@ -13,11 +13,15 @@ export function documentedRules(keyPrefix: string, password: string): string[] {
     .map((word) => (word === '>password' ? `>${password}` : word.replace('express_tasks', keyPrefix)))
 }
 
-/** The commands that the page permits, as rules name them: `hset`, `xgroup|create`; or those that the doctor wants besides. */
-export function documentedCommands(of: 'user' | 'doctor' = 'user'): readonly string[] {
-  const [, ofDoctor = ''] = /The doctor also wants `([^`]*)`/.exec(readFileSync(PAGE, 'utf8')) ?? []
-  const rules = of === 'user' ? documentedRules('', '') : ofDoctor.split(' ')
-  return rules.flatMap((rule) => (rule.startsWith('+') ? [rule.slice(1)] : []))
+/** What the page adds to these rules for the doctor. */
+export function documentedDoctorRules(): string[] {
+  const [line = ''] = /^- The \[doctor\].*$/m.exec(readFileSync(PAGE, 'utf8')) ?? []
+  return line.match(/\+[a-z|]+/g) ?? []
+}
+
+/** The commands that the page permits, as rules name them: `hset`, `xgroup|create`. */
+export function documentedCommands(): readonly string[] {
+  return documentedRules('', '').flatMap((rule) => (rule.startsWith('+') ? [rule.slice(1)] : []))
 }
 
 /** Makes that user on a server, through a client that may. False where the server has no ACL. */

@@ -19,7 +19,10 @@ const UNAVAILABLE: readonly (readonly [pattern: RegExp, cure: string])[] = [
     /closed before it answered|Connection is in subscriber mode/,
     'the connection ended; the outcome of the call is unknown',
   ],
-  [/NOAUTH|WRONGPASS|NOPERM|invalid password|without any password/, "check the user's name, password and ACL"],
+  [
+    /NOAUTH|WRONGPASS|NOPERM|invalid password|without any password|user executing the script can|ACL failure/,
+    "check the user's name, password and ACL",
+  ],
   [/READONLY|UNBLOCKED/, 'this server is a replica; the connection is made anew, or give the address of the master'],
   [/sentinel/i, 'no sentinel knows a master that answers; try again in a moment'],
   [/LOADING|MASTERDOWN|BUSY /, 'the server is starting or busy; try again in a moment'],
