@@ -60,7 +60,7 @@ async function manyExecute(): Promise<void> {
 }
 
 async function executorDies(): Promise<void> {
-  await using run = await FaultRun.start({ claimTimeoutSeconds: 3 })
+  await using run = await FaultRun.start({ claimTimeoutSeconds: 5 })
   const web = await run.spawn({ kind: 'router' })
   const [id = ''] = await run.enqueue({ name: 'first' }, [[60_000]])
   const url = `http://127.0.0.1:${web.port}/tasks/execute/${id}/`
@@ -75,7 +75,7 @@ async function executorDies(): Promise<void> {
   const pending = async (): Promise<number> => Number((await run.redis.xpending(stream, 'express_tasks_workers'))[0])
   await eventually(async () => (await pending()) === 1, { timeoutMs: 60_000 })
   const heldAt = Date.now()
-  await eventually(() => Date.now() - heldAt > 4_000, { timeoutMs: 60_000 })
+  await eventually(() => Date.now() - heldAt > 6_000, { timeoutMs: 60_000 })
   expect(run.facts('begun')).to.have.lengthOf(1)
   expect(await pending()).to.equal(1)
   expect(await run.redis.xlen(stream)).to.equal(1)

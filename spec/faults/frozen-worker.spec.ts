@@ -2,7 +2,7 @@
 import { expect } from 'chai'
 import { eventually } from '../support/eventually.ts'
 import { FaultRun, lists, sized } from './support/fault-run.ts'
-import type { ChildOrders } from './support/fault-run.ts'
+import type { ChildOrders, WorkerProcess } from './support/fault-run.ts'
 import { together } from './support/together.ts'
 
 const LEASE_MS = 1_000
@@ -50,11 +50,17 @@ async function frozen(): Promise<void> {
   expect(Math.max(...aborted)).to.be.at.most((0.3 * LEASE_MS + 500) * run.calibration)
 }
 
+/** It takes nothing from now on, until SIGCONT: its blocking read has ended, too, else the server would hand it the next entry. */
+async function holdBack(worker: WorkerProcess, run: FaultRun): Promise<void> {
+  await worker.signal('SIGSTOP')
+  const stoppedAt = Date.now()
+  await eventually(() => Date.now() - stoppedAt > 2 * run.options.blockTimeoutMs)
+}
+
 async function blocked(orders: Pick<ChildOrders, 'kind' | 'inThread'> = {}): Promise<void> {
   await using run = await FaultRun.start({ claimTimeoutSeconds: 4, claimIntervalSeconds: 0.3 })
   const [blocking, second] = await Promise.all([run.spawn(orders), run.spawn()])
-  // It takes nothing until the other one has the task
-  await second.signal('SIGSTOP')
+  await holdBack(second, run)
   await run.enqueue({ name: 'block' }, [[3 * run.options.claimTimeoutSeconds * 1_000]])
   await eventually(() => blocking.hasBegun, { timeoutMs: 60_000 })
   await second.signal('SIGCONT')
@@ -70,7 +76,7 @@ async function blockedWithLimit(): Promise<void> {
   await using run = await FaultRun.start({ claimTimeoutSeconds: 1, claimIntervalSeconds: 0.3 })
   const taskOptions = { block: { timeoutMs: LEASE_MS } }
   const [blocked, second] = await Promise.all([run.spawn({ taskOptions }), run.spawn({ taskOptions })])
-  await second.signal('SIGSTOP')
+  await holdBack(second, run)
   const [id = ''] = await run.enqueue({ name: 'block' }, [[6 * LEASE_MS]])
   await eventually(() => blocked.hasBegun, { timeoutMs: 60_000 })
   await second.signal('SIGCONT')

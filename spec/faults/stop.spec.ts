@@ -19,7 +19,7 @@ describe('Faults: stops', function () {
 })
 
 async function longerThanTheDrain(): Promise<void> {
-  await using run = await FaultRun.start()
+  await using run = await FaultRun.start({ claimTimeoutSeconds: 60 })
   const figures: Record<string, number> = {}
   for (const twice of [false, true]) {
     const drainTimeoutSeconds = twice ? 3_600 : DRAIN_MS / 1_000
@@ -69,7 +69,7 @@ export const blocks = task('blocks', async () => {
 
 async function blockedThread(): Promise<void> {
   await using run = await FaultRun.start()
-  const project = await Project.create({ server: run.server, claimTimeoutSeconds: 5 })
+  const project = await Project.create({ server: run.server, claimTimeoutSeconds: 60 })
   try {
     project.write('tasks.js', BLOCKS)
     project.write('marks', '')
