@@ -10,7 +10,7 @@ import { PROBED_COMMANDS } from '../../lib/storage/redis/access-probe.ts'
 import { purgeFinished } from '../../lib/maintenance.ts'
 import { scripts } from '../../lib/storage/redis/scripts.ts'
 import { Project } from '../cli/project.ts'
-import { documentedCommands, makeDocumentedUser } from '../support/acl-user.ts'
+import { documentedCommands, documentedDoctorRules, makeDocumentedUser } from '../support/acl-user.ts'
 import { eventually } from '../support/eventually.ts'
 import { startRedisServer } from '../support/redis-server.ts'
 import { FaultRun, lists, sized } from './support/fault-run.ts'
@@ -63,7 +63,7 @@ describe('Faults: access', function () {
     expect(called.size).to.be.above(20)
     expect([...called].filter((name) => !PROBED_COMMANDS.has(name))).to.deep.equal([])
     expect([...PROBED_COMMANDS].filter((name) => !documentedCommands().includes(name))).to.deep.equal([])
-    const permitted = [...documentedCommands(), ...documentedCommands('doctor')]
+    const permitted = [...documentedCommands(), ...documentedDoctorRules().map((rule) => rule.slice(1))]
     const ofDoctor = commandsOf([...scripts().values()].filter(({ name }) => isDoctors(name)))
     const isPermitted = (name: string): boolean =>
       permitted.includes(name) || permitted.includes(name.split('|')[0] ?? '')
