@@ -135,7 +135,8 @@ export class Attempt {
     }
     const payload = encodeError(error, { attempt: this.record.attempts })
     // Failures, not attempts: a lease that ran out is no failure of the task.
-    const delayMs = retryDelayMs(this.task.retry, this.record.errors.length + 1, error)
+    const policy = this.task.retryPolicy(this.#backend.retry)
+    const delayMs = retryDelayMs(policy, this.record.errors.length + 1, error)
     return delayMs === null ? this.#settle('FAILED', payload) : this.#settle('READY', payload, delayMs)
   }
 

@@ -10,6 +10,8 @@ import type { Leases } from './lease-keeper.ts'
 import { guardedLogger } from './logger.ts'
 import type { Logger } from './logger.ts'
 import { anything, checkOptions, nearest, normalizeRecordId, oneOf } from './options.ts'
+import { checkRetryOptions } from './retry-policy.ts'
+import type { RetryOptions } from './retry-policy.ts'
 import { offerAsDefault, withdrawBackend } from './task-backends.ts'
 import type { NewRecord, Storage, StoredRecord } from './storage/storage.ts'
 import type { StreamQueue, StreamQueueOptions } from './stream-queue.ts'
@@ -28,6 +30,8 @@ export interface BackendSettings {
   /** Allowed queue names: left out = only `default`, `[]` = any. */
   readonly queues: readonly string[] | undefined
   readonly logger: Logger
+  /** For tasks that leave some of their own out. */
+  readonly retry?: RetryOptions | undefined
 }
 
 export interface BackendEvents {
@@ -57,12 +61,16 @@ export abstract class TaskBackend {
   /** Allowed queue names; empty means any. */
   readonly queues: readonly string[]
   readonly logger: Logger
+  /** How failed attempts run again where a task does not say so itself. */
+  readonly retry: RetryOptions | undefined
   readonly #listeners = new Map<keyof BackendEvents, Set<Listener<keyof BackendEvents>>>()
 
   constructor(settings: BackendSettings) {
     this.alias = settings.alias
     this.queues = Object.freeze([...(settings.queues ?? [DEFAULT_QUEUE])])
     this.logger = guardedLogger(settings.logger)
+    if (settings.retry !== undefined) checkRetryOptions(settings.retry)
+    this.retry = settings.retry && Object.freeze({ ...settings.retry })
     offerAsDefault(this)
   }
 

@@ -94,6 +94,8 @@ interface TaskSettings {
   readonly argsSchema: ArgsSchema | undefined
   readonly checkArgs: ((args: readonly unknown[]) => void) | undefined
   readonly timeoutMs: number | undefined
+  /** As they were given: what is left out is the backend's. */
+  readonly retryOptions: RetryOptions | undefined
   readonly retry: RetryPolicy
 }
 
@@ -179,6 +181,12 @@ export class Task<Args extends readonly unknown[], Result> {
     return new Task<Args, Result>(this.func, { ...this.#settings, ...changed })
   }
 
+  /** Its retry options over those of a backend, option by option. */
+  retryPolicy(defaults: RetryOptions | undefined): RetryPolicy {
+    if (defaults === undefined) return this.retry
+    return checkRetryOptions({ ...defaults, ...this.#settings.retryOptions })
+  }
+
   /** @throws TaskArgumentError what `argsSchema` says against these arguments. */
   checkArgs(args: readonly unknown[]): void {
     this.#settings.checkArgs?.(args)
@@ -247,6 +255,8 @@ export function task(first: string | TaskOptions | TaskFunction, second?: TaskFu
     argsSchema: checked.argsSchema,
     checkArgs: checked.argsSchema && compileArgsSchema(checked.argsSchema, 'options.argsSchema'),
     timeoutMs: checked.timeoutMs,
+    // A copy: what the caller changes later changes nothing here.
+    retryOptions: checked.retry && { ...checked.retry },
     retry: checkRetryOptions(checked.retry),
   })
   taskRegistry.add(defined)

@@ -1,6 +1,16 @@
 /** Worker: what becomes of an attempt: retries, limits of time, hostile code, and tasks that nobody here knows. */
 import { expect } from 'chai'
-import { DoNotRetry, executor, RetryLater, task, taskRegistry, TaskTimeoutError } from '../lib/index.ts'
+import {
+  DoNotRetry,
+  executor,
+  MemoryTaskBackend,
+  RetryLater,
+  task,
+  TaskOptionError,
+  taskRegistry,
+  TaskTimeoutError,
+} from '../lib/index.ts'
+import type { RetryOptions } from '../lib/index.ts'
 import { Gate, overEveryWorker, overRedisWorker, settledBy } from './faults/support/workers.ts'
 import { eventually } from './support/eventually.ts'
 
@@ -290,4 +300,31 @@ overEveryWorker(
     })
   },
   { unknownTaskTimeoutSeconds: 1 },
+)
+
+overEveryWorker(
+  'Worker: retry options of a backend',
+  (bench) => {
+    it('hold for tasks that leave theirs out, option by option', async () => {
+      const attemptsOf = async (retry?: RetryOptions): Promise<number> => {
+        taskRegistry.delete('broken')
+        const broken = task({ name: 'broken', ...(retry && { retry }) }, () => {
+          throw new Error('always')
+        })
+        return (await bench.reached((await broken.enqueue()).id, 'FAILED')).attempts
+      }
+      await bench.start()
+      expect(await attemptsOf()).to.equal(3)
+      expect(await attemptsOf({ delayMs: 1 })).to.equal(3)
+      expect(await attemptsOf({ maxAttempts: 2 })).to.equal(2)
+      expect(await attemptsOf({ maxAttempts: 1 })).to.equal(1)
+      expect(await attemptsOf({ retryIf: () => false })).to.equal(1)
+    })
+
+    it('are checked when the backend is made', () => {
+      const wrong = { retry: { maxAtempts: 2 } as RetryOptions }
+      expect(() => new MemoryTaskBackend(wrong)).to.throw(TaskOptionError, 'maxAttempts')
+    })
+  },
+  { retry: { maxAttempts: 3, delayMs: 10, backoff: 'fixed' } },
 )

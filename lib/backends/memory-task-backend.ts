@@ -11,7 +11,7 @@ export class MemoryTaskBackend extends StorageTaskBackend {
   constructor(options: StorageBackendOptions = {}) {
     const checked = checkOptions('options', STORAGE_BACKEND_OPTIONS, options)
     super(
-      { alias: checked.alias, queues: checked.queues, logger: checked.logger ?? silentLogger },
+      { alias: checked.alias, queues: checked.queues, logger: checked.logger ?? silentLogger, retry: checked.retry },
       new MemoryStorage(),
       {
         claimTimeoutSeconds: checked.claimTimeoutSeconds,

@@ -5,6 +5,7 @@ import { anything, checkOptions, flag, integer, listOf, NAME_PATTERN, text } fro
 import type { Leases } from '../lease-keeper.ts'
 import { driverOptions } from '../storage/redis/redis-client.ts'
 import type { RedisClientLike, ServerSettings } from '../storage/redis/redis-client.ts'
+import type { RetryOptions } from '../retry-policy.ts'
 import { openRedis } from '../storage/sharded/redis-shards.ts'
 import { MAX_CRASHES, UNKNOWN_TASK_TIMEOUT_SECONDS } from '../stream-queue.ts'
 import type { StreamQueue } from '../stream-queue.ts'
@@ -57,6 +58,11 @@ export const STORAGE_BACKEND_OPTIONS = Object.freeze({
     default: UNKNOWN_TASK_TIMEOUT_SECONDS,
     description: 'how long no worker may know the task of a record before it is FAILED',
   }),
+  retry: anything({
+    shape: 'an object of retry options',
+    is: (value): value is RetryOptions => typeof value === 'object' && value !== null,
+    description: 'whether and when failed attempts run again, for what a task leaves out of its own',
+  }),
   blockTimeoutMs: integer({ min: 10, max: 5_000, default: 5_000, description: 'how long one blocking read waits' }),
   logger: anything({ shape: 'a logger with debug, info, warn and error', is: isLogger, description: 'where it logs' }),
 })
@@ -107,6 +113,7 @@ export interface StorageBackendOptions {
   readonly claimTimeoutSeconds?: number | undefined
   readonly maxCrashes?: number | undefined
   readonly unknownTaskTimeoutSeconds?: number | undefined
+  readonly retry?: RetryOptions | undefined
   readonly blockTimeoutMs?: number | undefined
   readonly logger?: Logger | undefined
 }
@@ -138,7 +145,7 @@ export class RedisTaskBackend extends StorageTaskBackend {
       ? { client }
       : driverOptions(checked.redisHost === undefined ? { redisUrl: DEFAULT_URL, ...checked } : checked)
     const redis = openRedis({ server, keyPrefix, alias, consumerGroup, shards, logger })
-    super({ alias, queues: checked.queues, logger }, redis.storage, {
+    super({ alias, queues: checked.queues, logger, retry: checked.retry }, redis.storage, {
       claimTimeoutSeconds: checked.claimTimeoutSeconds,
       maxCrashes: checked.maxCrashes,
       unknownTaskTimeoutSeconds: checked.unknownTaskTimeoutSeconds,
