@@ -190,6 +190,8 @@ inBrowser('Admin in a browser', (stage) => {
     it(`has nothing that axe would complain of, nor a page that scrolls sideways, ${colorScheme}`, async () => {
       const failed = await stage.host.backend.records.filter({ status: 'FAILED', name: 'webhook.deliver' }).first()
       const running = await stage.host.backend.records.filter({ status: 'RUNNING' }).first()
+      const ready = await stage.host.backend.records.filter({ status: 'READY' }).first()
+      const done = await stage.host.backend.records.filter({ status: 'SUCCESSFUL' }).first()
       // `bypassCSP` is for axe itself, which is put into the page by the spec.
       const page = await open('', { colorScheme, bypassCSP: true })
       const paths = [
@@ -199,9 +201,13 @@ inBrowser('Admin in a browser', (stage) => {
         '/tasks?queue=none',
         `/tasks/${failed?.id ?? ''}`,
         `/tasks/${running?.id ?? ''}`,
+        `/tasks/${ready?.id ?? ''}`,
+        `/tasks/${done?.id ?? ''}`,
         `/tasks/${failed?.id ?? ''}/args`,
         '/workers',
+        '/tasks?status=LOST',
         '/done/delete?done=4&skipped=2&scope=ticked',
+        '/done/delete?done=4&skipped=2&scope=all&cutoff=9999999999999&status=FAILED',
         `/tasks/${randomUUID()}`,
         'confirm',
       ]
