@@ -3,6 +3,7 @@ import { expect } from 'chai'
 import { eventually } from '../support/eventually.ts'
 import { FaultRun, lists, sized } from './support/fault-run.ts'
 import type { ChildOrders, WorkerProcess } from './support/fault-run.ts'
+import { easyLeaseSeconds } from './support/rows.ts'
 import { together } from './support/together.ts'
 
 const LEASE_MS = 1_000
@@ -58,7 +59,7 @@ async function holdBack(worker: WorkerProcess, run: FaultRun): Promise<void> {
 }
 
 async function blocked(orders: Pick<ChildOrders, 'kind' | 'inThread'> = {}): Promise<void> {
-  await using run = await FaultRun.start({ claimTimeoutSeconds: 4, claimIntervalSeconds: 0.3 })
+  await using run = await FaultRun.start({ claimTimeoutSeconds: easyLeaseSeconds(4), claimIntervalSeconds: 0.3 })
   const [blocking, second] = await Promise.all([run.spawn(orders), run.spawn()])
   await holdBack(second, run)
   await run.enqueue({ name: 'block' }, [[3 * run.options.claimTimeoutSeconds * 1_000]])

@@ -2,7 +2,7 @@
 import { expect } from 'chai'
 import { eventually } from '../support/eventually.ts'
 import { FaultRun, lists, sized } from './support/fault-run.ts'
-import { row } from './support/rows.ts'
+import { easyLeaseSeconds, row } from './support/rows.ts'
 import { together } from './support/together.ts'
 
 describe('Faults: killed workers', function () {
@@ -55,7 +55,7 @@ describe('Faults: workers that die', function () {
 })
 
 async function nothingIsKilled(): Promise<void> {
-  await using run = await FaultRun.start({ claimTimeoutSeconds: 3 })
+  await using run = await FaultRun.start({ claimTimeoutSeconds: easyLeaseSeconds(3) })
   const count = sized(400, 4_000)
   await Promise.all([run.spawn(), run.spawn()])
   const due = Date.now() + 1_000

@@ -4,11 +4,16 @@
  */
 import { createHash } from 'node:crypto'
 import { appendFileSync } from 'node:fs'
+import { cpus, loadavg } from 'node:os'
 import type { AsyncFunc, Context } from 'mocha'
 
 /** Sizes of the nightly run, for those who ask for it. */
 export const NIGHTLY = process.env['FAULTS_SIZE'] === 'nightly'
 export const sized = <T>(small: T, nightly: T): T => (NIGHTLY ? nightly : small)
+
+/** A lease that nobody who is alive may lose: so many seconds, and up to four times as many where processes wait for a core. */
+export const easyLeaseSeconds = (seconds: number): number =>
+  Math.ceil(seconds * Math.min(4, Math.max(1, (loadavg()[0] ?? 0) / cpus().length / 2)))
 
 /** Whatever a run leaves to chance follows from it; printed with every row. */
 export const SEED = Number(process.env['FAULTS_SEED'] ?? Math.floor(Math.random() * 1e6))

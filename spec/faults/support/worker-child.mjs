@@ -161,7 +161,7 @@ if (dieAt) {
     if (dieAt.when === 'sent') {
       void verb(...args).catch(() => {})
       for (let turn = 0; turn < 3; turn += 1) await nextTurn()
-      block(300)
+      block(1_500)
     }
     tell('dies', { verb: dieAt.verb })
     process.kill(process.pid, 'SIGKILL')
