@@ -47,8 +47,9 @@ export function replaceBackends(next: Iterable<readonly [string, TaskBackend]>):
   for (const [alias, backend] of next) backends.set(alias, backend)
 }
 
-/** A backend made by hand becomes `default` when there is none yet. */
+/** A backend made by hand is found by its alias, unless another one has that, and becomes `default` when there is none yet. */
 export function offerAsDefault(backend: TaskBackend): void {
+  if (!backends.has(backend.alias)) backends.set(backend.alias, backend)
   if (!backends.has('default')) backends.set('default', backend)
 }
 

@@ -5,6 +5,7 @@
  * entries), -upkeep (by the clock), -errands (timers, calls beside the loop), -events, -state, -options.
  */
 import { EventEmitter } from 'node:events'
+import { StorageClientError } from './errors.ts'
 import { guardedLogger } from './logger.ts'
 import type { TaskBackend } from './task-backend.ts'
 import { WorkerErrands } from './worker-errands.ts'
@@ -75,6 +76,7 @@ export class Worker extends EventEmitter<WorkerEvents> {
    * Begins to take tasks. Calling it again changes nothing; a worker that was stopped stays so.
    *
    * @throws StorageUnavailableError the storage cannot be reached, or cannot be written to. It may be tried again.
+   * @throws StorageClientError the client is ioredis-mock, which has no consumer groups.
    * @throws StorageUnfitError (one of those) it is a replica, too old, or does not permit what tasks need.
    */
   async start(): Promise<void> {
@@ -116,7 +118,8 @@ export class Worker extends EventEmitter<WorkerEvents> {
   async #start(): Promise<void> {
     const state = this.#state
     try {
-      await this.backend.storage.connect()
+      const { kind } = await this.backend.storage.connect()
+      if (kind === 'mock') throw withoutGroups()
       if (state.phase === 'running') await this.#upkeep.refreshQueues()
       if (state.phase === 'running') await this.#upkeep.heartbeat()
       if (state.phase === 'running') await this.#parts.leases.start()
@@ -164,4 +167,9 @@ export class Worker extends EventEmitter<WorkerEvents> {
     this.#hands.handBackRunning()
     this.#state.wakeUp()
   }
+}
+
+function withoutGroups(): StorageClientError {
+  const cure = "to run workers without a server use the memory backend: { backend: 'memory' }"
+  return new StorageClientError('one with consumer groups', 'ioredis-mock, which has none', cure)
 }

@@ -324,3 +324,22 @@ describe('configureTasks', () => {
     expect(silentLogger).to.be.an('object')
   })
 })
+
+describe('backends made by hand', () => {
+  isolateProcessState()
+
+  it('are found by their alias, and the first is default too', async () => {
+    const first = closedAtEnd(new MemoryTaskBackend({ alias: 'first' }))
+    const second = closedAtEnd(new MemoryTaskBackend({ alias: 'second' }))
+    expect([taskBackends.get('first'), taskBackends.get('second')]).to.deep.equal([first, second])
+    expect(taskBackends.get('default')).to.equal(first)
+    await second.close()
+    expect(taskBackends.has('second')).to.equal(false)
+  })
+
+  it('do not take an alias that another one has', () => {
+    const first = closedAtEnd(new MemoryTaskBackend({ alias: 'same' }))
+    closedAtEnd(new MemoryTaskBackend({ alias: 'same' }))
+    expect(taskBackends.get('same')).to.equal(first)
+  })
+})

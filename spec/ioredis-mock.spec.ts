@@ -14,6 +14,7 @@ import {
   TaskNotFoundError,
   TaskRecord,
   TaskTimeoutError,
+  Worker,
 } from '../lib/index.ts'
 import type { RedisClientLike, Task } from '../lib/index.ts'
 import { caught, closedAtEnd, DAY_MS, isolateProcessState } from './backends/backends-under-test.ts'
@@ -30,6 +31,7 @@ const GAPS: readonly (readonly [name: string, reason: string, call: Gap])[] = [
   ['executor.processOneTask', NO_GROUPS, () => executor.processOneTask()],
   ['executor.processTasks', NO_GROUPS, () => executor.processTasks({ maxTasks: 5 })],
   ['executor.claimStaleTasks', NO_GROUPS, () => executor.claimStaleTasks()],
+  ['worker.start', NO_GROUPS, (backend) => new Worker(backend).start()],
   ['queue.take', NO_GROUPS, ({ queue }) => queue.take(1)],
   ['queue.reclaim', NO_GROUPS, ({ queue }) => queue.reclaim(1)],
 ]

@@ -334,6 +334,7 @@ describe('RedisTaskBackend', () => {
     expect(backend.queues).to.deep.equal(['default'])
     expect(backend.limits).to.deep.equal({
       ...{ claimTimeoutSeconds: 300, blockTimeoutMs: 5_000, completedTaskTtlSeconds: 604_800 },
+      ...{ maxCrashes: 3, unknownTaskTimeoutSeconds: 86_400 },
     })
     expect(Object.isFrozen(backend.limits)).to.equal(true)
   })
@@ -479,7 +480,13 @@ describe('MemoryTaskBackend', () => {
     const backend = closedAtEnd(
       new MemoryTaskBackend({ claimTimeoutSeconds: 5, blockTimeoutMs: 10, resultTtlSeconds: 1 }),
     )
-    expect(backend.limits).to.deep.equal({ claimTimeoutSeconds: 5, blockTimeoutMs: 10, completedTaskTtlSeconds: 1 })
+    expect(backend.limits).to.deep.equal({
+      claimTimeoutSeconds: 5,
+      maxCrashes: 3,
+      unknownTaskTimeoutSeconds: 86_400,
+      blockTimeoutMs: 10,
+      completedTaskTtlSeconds: 1,
+    })
     expect(await caught(() => new MemoryTaskBackend({ redisUrl: 'redis://x' } as object))).to.be.instanceOf(
       TaskOptionError,
     )
