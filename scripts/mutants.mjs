@@ -132,6 +132,7 @@ const MUTANTS = [
     wrong: 'nobody looks for what a lost answer named',
     text: 'return await this.#storage.recover(',
     instead: 'return { begun: [], passed: 0 }; await this.#storage.recover(',
+    cases: 'own list',
   },
   {
     row: 'F9',

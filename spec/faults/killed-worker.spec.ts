@@ -120,7 +120,7 @@ const POINTS = [
 
 async function diesBetweenTwoSteps(): Promise<void> {
   for (let round = 0; round < sized(1, 25); round += 1) {
-    await using run = await FaultRun.start({ claimTimeoutSeconds: 1, concurrency: 3 })
+    await using run = await FaultRun.start({ claimTimeoutSeconds: easyLeaseSeconds(1), concurrency: 3 })
     // One queue for each point, so that each dying worker has work of its own
     for (const [index, { verb }] of POINTS.entries()) {
       const runAfter = verb === 'promote' ? Date.now() + 300 : null

@@ -6,6 +6,7 @@ import { eventually } from '../support/eventually.ts'
 import { FaultRun, lists, sized } from './support/fault-run.ts'
 import { withOwnTask } from './support/own-task.ts'
 import { row } from './support/rows.ts'
+import { TcpProxy } from './support/tcp-proxy.ts'
 import { together } from './support/together.ts'
 import { reportOwn } from './support/verdict.ts'
 
@@ -90,6 +91,24 @@ describe('Faults: the server', function () {
       { faultsInjected: kills, faultsThatBit: bit, tookMs },
     )
     expect(tookMs).to.be.at.most(10_000 * run.calibration)
+  })
+})
+
+describe('Faults: answers that are lost', function () {
+  this.timeout(sized(240_000, 600_000))
+
+  row('finds in its own list what lost answers named, with no sweep to help (F8)', async () => {
+    await using run = await FaultRun.start({ claimTimeoutSeconds: 30, claimIntervalSeconds: NEVER })
+    await using proxy = await TcpProxy.start(run.server, run.random)
+    const child = await run.spawn({ backend: run.backendOptions(proxy.url) })
+    await run.enqueue({}, lists(300, 5))
+    proxy.setPace({ cutShare: 0.2 })
+    await eventually(() => proxy.cuts >= 8, { timeoutMs: 60_000 })
+    proxy.setPace({})
+    await run.drained(20_000)
+    const verdict = await run.verdict()
+    verdict.assert('F8', { duplicates: 300 }, { case: 'cut', faultsInjected: proxy.cuts, faultsThatBit: proxy.cuts })
+    expect(child.unplannedEnd).to.equal(undefined)
   })
 })
 
