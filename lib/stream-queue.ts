@@ -235,7 +235,7 @@ export class StreamQueue {
     return { moved, dueInMs }
   }
 
-  /** How many entries and delayed records each queue holds. */
+  /** How many entries (delivered ones included) and delayed records each queue holds; a due one is delayed until promoted. */
   async depth(queueNames?: readonly string[]): Promise<readonly QueueDepth[]> {
     return await this.#storage.depth(queueNames ?? (await this.queueNames()))
   }

@@ -16,8 +16,8 @@ import { taskRegistry } from './task-registry.ts'
 import { newStoredRecord } from './storage/storage.ts'
 import { TaskResult, unchanging } from './task-result.ts'
 
-/** Any JSON Schema (2020-12 or draft 7) of the arguments array. */
-export type ArgsSchema = Readonly<Record<string, unknown>>
+/** A JSON Schema (2020-12) of the arguments array, or a list with the schema of each argument. */
+export type ArgsSchema = Readonly<Record<string, unknown>> | readonly Readonly<Record<string, unknown>>[]
 
 export interface TaskOptions {
   /** `[A-Za-z0-9][A-Za-z0-9_.-]{0,127}`; the function's name when left out. */
@@ -59,9 +59,9 @@ export const TASK_OPTIONS = Object.freeze({
   backend: text({ pattern: NAME_PATTERN, default: 'default', description: 'alias of the backend' }),
   takesContext: flag({ default: false, description: 'the first parameter is a TaskContext' }),
   argsSchema: anything({
-    shape: 'a JSON Schema object',
-    is: (value): value is ArgsSchema => typeof value === 'object' && value !== null && !Array.isArray(value),
-    description: 'JSON Schema of the arguments array',
+    shape: 'a JSON Schema object, or a list of them',
+    is: (value): value is ArgsSchema => typeof value === 'object' && value !== null,
+    description: 'JSON Schema of the arguments array, or a list with one of each argument',
   }),
   timeoutMs: integer({ min: 1, max: MAX_TIMEOUT_MS, description: 'time limit of an attempt, in ms' }),
   retry: anything({

@@ -151,6 +151,17 @@ describe('task', () => {
     expect(error.message).to.contain('did you mean "maxAttempts"?')
   })
 
+  it('takes a list of schemas, one for each argument', () => {
+    const listed = task(
+      { name: 'listed', argsSchema: [{ type: 'string' }, { type: 'number' }] },
+      (a: string, b: number) => a + b,
+    )
+    listed.checkArgs(['a', 1])
+    expect(() => listed.checkArgs(['a', 'b'])).to.throw(TaskArgumentError, 'args[1]')
+    expect(() => listed.checkArgs(['a', 1, 2])).to.throw(TaskArgumentError)
+    expect(() => listed.checkArgs(['a'])).to.throw(TaskArgumentError)
+  })
+
   it('refuses an argsSchema that is no schema', async () => {
     for (const argsSchema of [{ type: 'text' }, { type: 'string' }, { prefixItems: 'all' }]) {
       expect((await refusal(() => defineWith({ name: 'fine', argsSchema }))).field).to.match(/^options\.argsSchema/)
