@@ -154,7 +154,7 @@ describe('task', () => {
   it('takes a list of schemas, one for each argument', () => {
     const listed = task(
       { name: 'listed', argsSchema: [{ type: 'string' }, { type: 'number' }] },
-      (a: string, b: number) => a + b,
+      (a: string, b: number) => `${a}${b}`,
     )
     listed.checkArgs(['a', 1])
     expect(() => listed.checkArgs(['a', 'b'])).to.throw(TaskArgumentError, 'args[1]')
