@@ -69,7 +69,7 @@ async function measure(place: Place, shards: number, round: number): Promise<Row
   const enqueuedPerSecond = (count / (performance.now() - start)) * 1_000
   const worker = new Worker(backend, { concurrency: CONCURRENCY })
   start = performance.now()
-  const idle = new Promise((resolve) => worker.once('idle', resolve))
+  const idle = new Promise<void>((resolve) => worker.once('idle', () => resolve()))
   await worker.start()
   await idle
   const processedPerSecond = (count / (performance.now() - start)) * 1_000
@@ -78,7 +78,7 @@ async function measure(place: Place, shards: number, round: number): Promise<Row
   const latencies: number[] = []
   for (let each = 0; each < LATENCIES; each += 1) {
     await sleep(10)
-    const settled = new Promise((resolve) => worker.once('settled', resolve))
+    const settled = new Promise<void>((resolve) => worker.once('settled', () => resolve()))
     const sentAt = performance.now()
     await backend.enqueue(nothing, [])
     await settled

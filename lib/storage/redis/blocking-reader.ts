@@ -60,11 +60,15 @@ export class BlockingReader implements EntryReader {
     blockMs: number,
     signal: AbortSignal,
   ): Promise<ReadEntry[]> {
-    const client = this.#connection.client
-    if (!client.xreadgroup) throw new TypeError('expected a client with consumer groups')
+    let client = this.#connection.client
     const learned = this.#learnId(client, streams[0] ?? '')
     // On a cluster the driver may send the read first, and then the id would come when the read has ended.
-    if (client.isCluster) await learned
+    if (client.isCluster) {
+      await learned
+      // It may have been replaced meanwhile, and then the old one is closed.
+      client = this.#connection.client
+    }
+    if (!client.xreadgroup) throw new TypeError('expected a client with consumer groups')
     const reply = client.xreadgroup(
       ...['GROUP', group, consumer, 'COUNT', '1', 'BLOCK', String(blockMs), 'STREAMS'],
       ...streams,
