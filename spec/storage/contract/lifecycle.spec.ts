@@ -173,7 +173,9 @@ overEveryStorage('a storage', (it) => {
     await storage.close()
     const cell = { queueName: QUEUE, name: 'send', status: 'FAILED' } as const
     const signal = new AbortController().signal
-    const verbs: Readonly<Record<Exclude<keyof Storage, 'close' | 'watchCancels'>, (open: Storage) => Promise<unknown>>> = {
+    const verbs: Readonly<
+      Record<Exclude<keyof Storage, 'close' | 'watchCancels'>, (open: Storage) => Promise<unknown>>
+    > = {
       connect: (open) => open.connect(),
       enqueue: (open) => open.enqueue([aRecord()]),
       find: (open) => open.find([lease.id]),
