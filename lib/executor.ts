@@ -141,6 +141,8 @@ async function runEach(
 ): Promise<TaskResult[]> {
   const { queue, leases } = backend
   const results: TaskResult[] = []
+  // A lease that begins before anybody can renew it may be short.
+  await leases.start()
   while (results.length < limit) {
     const sentAtMs = systemClock.monotonicMs()
     const delivery = await next()

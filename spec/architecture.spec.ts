@@ -164,7 +164,8 @@ describe('the layers of lib/', () => {
     for (const [file, source] of SOURCES) {
       if (file.startsWith('backends/') || file.startsWith('storage/')) continue
       const visit = (node: ts.Node): void => {
-        if (ts.isIdentifier(node) && /^(Redis|Memory|Sharded)Storage$/.test(node.text)) named.push(`${file}: ${node.text}`)
+        if (ts.isIdentifier(node) && /^(Redis|Memory|Sharded)Storage$/.test(node.text))
+          named.push(`${file}: ${node.text}`)
         ts.forEachChild(node, visit)
       }
       visit(source)
