@@ -141,11 +141,10 @@ async function runEach(
 ): Promise<TaskResult[]> {
   const { queue, leases } = backend
   const results: TaskResult[] = []
-  // A lease that begins before anybody can renew it may be short.
-  await leases.start()
   while (results.length < limit) {
     const sentAtMs = systemClock.monotonicMs()
-    const delivery = await next()
+    // Before a function is called that may block this loop somebody else can renew its lease.
+    const [delivery] = await Promise.all([next(), leases.start()])
     if (!delivery) break
     const result = await runDelivery({ backend, queue, leases, delivery, sentAtMs })
     if (result) results.push(result)

@@ -87,10 +87,9 @@ export abstract class StorageTaskBackend extends TaskBackend {
     const stored = await findStored(this, id)
     // Asked before it begins: a FAILED record of a task unknown here must not come back as READY.
     if (stored.status === 'READY' || (stored.status === 'FAILED' && allowRetry)) taskRegistry.get(stored.name)
-    // A lease that begins before anybody can renew it may be short.
-    await leases.start()
     const sentAtMs = systemClock.monotonicMs()
-    const delivery = await queue.runById(stored.id, allowRetry, workerId)
+    // Before a function is called that may block this loop somebody else can renew its lease.
+    const [delivery] = await Promise.all([queue.runById(stored.id, allowRetry, workerId), leases.start()])
     if (delivery === 'ABSENT') throw new TaskNotFoundError(id, `backend "${this.alias}"`)
     if (delivery === 'BROKEN') throw new TaskRecordDamagedError(id, 'a key of another type, or missing fields')
     if (typeof delivery === 'string') return null
