@@ -197,10 +197,11 @@ describe('TaskResult.wait on a server of its own', () => {
     await admin.config('RESETSTAT')
     await executor.processTasks()
     await waiting
-    // The look is the only HGET there is.
-    expect(await commands())
-      .to.include({ hget: 50, publish: 50 })
-      .and.not.to.have.any.keys('subscribe', 'psubscribe')
+    const { hget, subscribe = 0, ...others } = await commands()
+    expect(others).to.include({ publish: 50 }).and.not.to.have.any.keys('psubscribe')
+    // Who runs tasks hears of cancels: that is a channel more, and a look whether the new subscription had missed one
+    expect(subscribe).to.be.at.most(1)
+    expect(hget).to.be.within(50, 51)
   })
 
   it('has one subscription, used again for what comes later', async () => {

@@ -6,6 +6,7 @@ import express4 from 'express4'
 
 const LOADER = new URL('./support/express4-loader.mjs', import.meta.url).href
 const MOCHA = new URL('../../node_modules/mocha/bin/mocha.js', import.meta.url).pathname
+const ROOT_HOOKS = new URL('../support/root-hooks.ts', import.meta.url).pathname
 const SPECS = ['access.spec.ts', 'admin.spec.ts', 'bad-input.spec.ts']
 
 interface Report {
@@ -17,7 +18,9 @@ interface Report {
 /** The specs of the router and the admin, once more in a process in which `express` is Express 4: host, routers and parsers. */
 async function runOnExpress4(specs: readonly string[], only: RegExp): Promise<Report> {
   const files = specs.map((file) => new URL(file, import.meta.url).pathname)
-  const args = ['--import', 'tsx', '--import', LOADER, MOCHA, '--reporter', 'json', '--grep', only.source, ...files]
+  // Without mocha's configuration, for whose options of Node it would start a process of its own, without the loader
+  const mocha = [MOCHA, '--no-config', '--require', ROOT_HOOKS, '--timeout', '60000', '--reporter', 'json']
+  const args = ['--import', 'tsx', '--import', LOADER, ...mocha, '--grep', only.source, ...files]
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
   let text = ''
   child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))

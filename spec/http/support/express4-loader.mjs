@@ -1,5 +1,5 @@
 /** Makes `express` mean Express 4 in the whole process: `node --import spec/http/support/express4-loader.mjs …`. */
-import { register } from 'node:module'
+import Module, { register } from 'node:module'
 
 const hooks = `
 export function resolve(specifier, context, next) {
@@ -7,3 +7,10 @@ export function resolve(specifier, context, next) {
 }
 `
 register(`data:text/javascript,${encodeURIComponent(hooks)}`)
+
+// mocha loads files by require() first, and that asks no hook
+/** @type {{ _resolveFilename: (request: string, ...rest: unknown[]) => string }} */
+const loader = /** @type {any} */ (Module)
+const resolveFilename = loader._resolveFilename
+loader._resolveFilename = (request, ...rest) =>
+  Reflect.apply(resolveFilename, loader, [request === 'express' ? 'express4' : request, ...rest])

@@ -35,14 +35,17 @@ describe('inspect-keys.lua', () => {
       await bench.redis.hset(bench.keys.stats(1), 'mail:wait:1', '1')
       await bench.redis.expire(bench.keys.stats(1), 900)
       await bench.redis.set(`beside-${bench.keys.root}`, 'x')
-      const [cursor, rows] = (await bench.run('inspect-keys', '0', 100_000, `*${bench.keys.root}*`)) as [
-        string,
-        string[],
-      ]
-      expect(cursor).to.equal('0')
       const found = new Map<string, string[]>()
-      for (let index = 0; index < rows.length; index += 3)
-        found.set(rows[index] ?? '', rows.slice(index + 1, index + 3))
+      let cursor = '0'
+      do {
+        const [next, rows] = (await bench.run('inspect-keys', cursor, 10_000, `*${bench.keys.root}*`)) as [
+          string,
+          string[],
+        ]
+        for (let index = 0; index < rows.length; index += 3)
+          found.set(rows[index] ?? '', rows.slice(index + 1, index + 3))
+        cursor = next
+      } while (cursor !== '0')
       expect(found.get(bench.keys.record('a'))).to.deep.equal(['', '-1'])
       expect(found.get(bench.stream())).to.deep.equal(['stream', '-1'])
       expect(found.get(bench.keys.queues)).to.deep.equal(['set', '-1'])
