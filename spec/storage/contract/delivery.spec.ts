@@ -158,7 +158,7 @@ overEveryStorage('take', (it) => {
 overEveryStorage('takeBlocking', (it) => {
   it('takes at once what is there', async ({ storage }) => {
     const id = await enqueueOne(storage)
-    expect(idsOf(await storage.takeBlocking(aBlockingTake(), never))).to.deep.equal([id])
+    expect(idsOf(await takeWaiting(storage, aBlockingTake(), never))).to.deep.equal([id])
     expect(await statusOf(storage, id)).to.equal('RUNNING')
   })
 
@@ -200,7 +200,7 @@ overEveryStorage('takeBlocking', (it) => {
 
   it('begins nothing when its time is over', async ({ storage, elapse }) => {
     await storage.settle([success(await beginOne(storage))])
-    const waiting = storage.takeBlocking(aBlockingTake('first', { blockMs: 10 }), never)
+    const waiting = takeWaiting(storage, aBlockingTake('first', { blockMs: 10 }), never)
     elapse(10)
     expect(await waiting).to.deep.equal(NOTHING)
     const id = await enqueueOne(storage)
@@ -210,7 +210,7 @@ overEveryStorage('takeBlocking', (it) => {
   /** A reader that has read before: its connection is there, where it needs one. */
   async function settleOneFromReader(storage: Storage): Promise<void> {
     await enqueueOne(storage)
-    const { begun } = await storage.takeBlocking(aBlockingTake(), never)
+    const { begun } = await takeWaiting(storage, aBlockingTake(), never)
     await storage.settle([success(only(begun))])
   }
 
