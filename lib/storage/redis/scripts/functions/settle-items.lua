@@ -23,7 +23,7 @@ local function settleItems(first, last, now)
         answers[#answers + 1] = 'SETTLED'
         seen[id] = token
         local enqueuedAt = v[5] and string.find(v[5], '^%d+$') and v[5] or '0'
-        -- Most of a batch is one task's: a key that is joined once and not a hundred times is 1 µs less for each.
+        -- Most of a batch is one task's: its key is joined once and not a hundred times.
         if queueName ~= lastQueue or name ~= lastName or outcome ~= lastOutcome then
           lastQueue, lastName, lastOutcome, old = queueName, name, outcome, nil
           local cell = cellKey(queueName, name, 'RUNNING')
