@@ -20,7 +20,13 @@ const GROUPS: readonly (readonly string[])[] = [
   ],
   // 1 storage
   [
-    ...['storage/storage.ts', 'storage/invariants.ts', 'storage/inspection.ts', 'storage/judgement.ts'],
+    ...[
+      'storage/storage.ts',
+      'storage/grouped-storage.ts',
+      'storage/invariants.ts',
+      'storage/inspection.ts',
+      'storage/judgement.ts',
+    ],
     ...['storage/redis/', 'storage/memory/', 'storage/sharded/'],
   ],
   // 2 records and streams

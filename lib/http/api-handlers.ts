@@ -112,7 +112,9 @@ export const API_HANDLERS: Readonly<Record<OperationId, Handler>> = {
     const id = idFrom(req, fields['id'], backend.alias, task.name)
     const result = await backend.enqueue(chosen, args, id === undefined ? {} : { id })
     // The key (or id) of another payload: the sender has mixed them up, and must hear of it.
-    if (id !== undefined && (result.name !== task.name || JSON.stringify(argsOf(result)) !== JSON.stringify(args))) {
+    // Not priority and time: a person may have changed these since.
+    const isOther = result.name !== task.name || result.queueName !== chosen.queueName
+    if (id !== undefined && (isOther || JSON.stringify(argsOf(result)) !== JSON.stringify(args))) {
       const message = `expected the id or Idempotency-Key to belong to this payload, got: one used for another (choose a new one)`
       throw new HttpError('ERR_TASKS_RESULT_MISMATCH', message)
     }

@@ -81,6 +81,9 @@ for (const { name, start } of HOSTS) {
         await post('/enqueue/add/', { args: [1, 2] }, { 'idempotency-key': 'order-8' })
         const other = await post('/enqueue/add/', { args: [1, 3] }, { 'idempotency-key': 'order-8' })
         expect([other.status, other.body['code']]).to.deep.equal([422, 'ERR_TASKS_RESULT_MISMATCH'])
+        const elsewhere = { args: [1, 2], queue_name: 'elsewhere' }
+        const moved = await post('/enqueue/add/', elsewhere, { 'idempotency-key': 'order-8' })
+        expect([moved.status, moved.body['code']]).to.deep.equal([422, 'ERR_TASKS_RESULT_MISMATCH'])
         const both = await post('/enqueue/add/', { args: [], id: NOBODY }, { 'idempotency-key': 'order-9' })
         expect([both.status, both.body['pointer']]).to.deep.equal([400, '/id'])
       })

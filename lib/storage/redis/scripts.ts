@@ -5,7 +5,6 @@
 import { createHash } from 'node:crypto'
 import { readFileSync, readdirSync } from 'node:fs'
 import { LUA_KEYS } from './keys.ts'
-import { isRedirect } from './pipeline.ts'
 import type { RedisConnection } from './redis-client.ts'
 
 export const SCRIPT_NAMES = [
@@ -125,27 +124,6 @@ export class ScriptRunner {
       if (!isNoScript(error)) throw error
       return await connection.eval(script.text, this.#keyCount, ...this.#head, ...call.args)
     }
-  }
-
-  /** Runs calls in one write to the socket, in order; each has its own answer or error. */
-  async runTogether(
-    connection: RedisConnection,
-    calls: readonly ScriptCall[],
-  ): Promise<PromiseSettledResult<unknown>[]> {
-    const pipeline = connection.pipeline()
-    for (const call of calls) {
-      pipeline.evalsha(this.#script(call.name).sha, this.#keyCount, ...this.#head, ...call.args)
-    }
-    const replies = (await pipeline.exec()) ?? []
-    return await Promise.all(
-      calls.map(async (call, index): Promise<PromiseSettledResult<unknown>> => {
-        const [error, value] = replies[index] ?? [new Error('the connection was closed before it answered'), undefined]
-        if (!error) return { status: 'fulfilled', value }
-        if (!isNoScript(error) && !isRedirect(error)) return { status: 'rejected', reason: error }
-        const [again] = await Promise.allSettled([this.run(connection, call)])
-        return again
-      }),
-    )
   }
 
   #script(name: ScriptName): Script {

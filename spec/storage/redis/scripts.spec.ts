@@ -150,23 +150,6 @@ describe('ScriptRunner', () => {
     }
   })
 
-  it('runs several in one write, each once, also when the server knows none of them', async () => {
-    await redis.script('FLUSH')
-    const answers = await runner.runTogether(connection(), [enqueue('a'), enqueue('b'), enqueue('a')])
-    expect(
-      answers.map((answer) => (answer.status === 'fulfilled' ? (answer.value as string[])[0] : 'rejected')),
-    ).to.deep.equal(['ENQUEUED', 'ENQUEUED', 'EXISTS'])
-  })
-
-  it('gives each of several its own answer or error', async () => {
-    const [failed, passed] = await runner.runTogether(connection(), [
-      { name: 'purge', args: ['mail', 'send', 'FAILED', 'x', 'y', '', '-inf', '0'] },
-      enqueue('d'),
-    ])
-    expect(failed).to.have.property('status', 'rejected')
-    expect(passed).to.have.property('status', 'fulfilled')
-  })
-
   it('survives a script cache that is flushed all the time', async () => {
     const flusher = redis.duplicate()
     const stop = new AbortController()
