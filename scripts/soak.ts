@@ -132,8 +132,10 @@ async function soak(run: FaultRun): Promise<boolean> {
 
   /** Whoever ended, by a fault or by its task, is started again, as a supervisor does. */
   let deaths = 0
+  // Until the queues are empty, not only until the load ends: what kills its process may be among the last
+  let isDrained = false
   const supervise = async (): Promise<void> => {
-    while (!isOver()) {
+    while (!isDrained) {
       for (const [index, worker] of others.entries()) {
         if (!worker.hasEnded) continue
         deaths += 1
@@ -183,11 +185,15 @@ async function soak(run: FaultRun): Promise<boolean> {
     }
   }
 
-  await Promise.all([produce(), disturb(), supervise(), page(), sample()])
-  // The last death may have left nobody; then everything that is there ends
-  for (const [index, worker] of others.entries()) if (worker.hasEnded) others[index] = await run.spawn(orders)
+  const supervising = supervise()
+  await Promise.all([produce(), disturb(), page(), sample()])
+  try {
+    await run.drained(120_000)
+  } finally {
+    isDrained = true
+    await supervising
+  }
   steady.expectedEnd = steady.hasEnded
-  await run.drained(120_000)
 
   const left = new Set(await run.backend.records.filter({}).ids())
   const begunIds = new Set(run.facts('begun').map(({ id }) => id))
