@@ -14,7 +14,8 @@ import { documentedCommands, documentedDoctorRules, makeDocumentedUser } from '.
 import { eventually } from '../support/eventually.ts'
 import { startRedisServer } from '../support/redis-server.ts'
 import { FaultRun, lists, sized } from './support/fault-run.ts'
-import { report, row } from './support/rows.ts'
+import { row } from './support/rows.ts'
+import { reportAlone, reportOwn } from './support/verdict.ts'
 
 const PASSWORD = 'p4ssw0rd-of-the-user'
 const USER = 'app'
@@ -100,7 +101,8 @@ describe('Faults: access', function () {
     // Before 7.0 the log names no subcommands.
     expect(refused.filter((name) => !HANDSHAKE.has(name) && !/^(?:config|client$)/.test(name))).to.deep.equal([])
     expect((await run.counts())['FAILED']).to.equal(0)
-    report('F36', { user: 'least privilege', executed: verdict.begun.length, refused: [...new Set(refused)] })
+    const executed = verdict.begun.length
+    reportOwn(run, 'F36', { user: 'least privilege', executed, refused: [...new Set(refused)] })
   })
 
   row('sends no command that the page does not name (F36)', async () => {
@@ -183,7 +185,8 @@ describe('Faults: access', function () {
         await done()
         const seconds = (performance.now() - from) / 1_000
         const lines = command.stderr.split('\n').length - linesBefore
-        report('F36', { awaySeconds: awayMs / 1_000, logLines: lines, linesPerSecond: lines / seconds })
+        const figures = { awaySeconds: awayMs / 1_000, logLines: lines, linesPerSecond: lines / seconds }
+        reportAlone(server, 'F36', { wallSeconds: seconds, acknowledged: 2, executed: 2, ...figures })
         expect(lines / seconds).to.be.at.most(2)
         command.kill('SIGTERM')
         expect(await command.ended).to.equal(0)

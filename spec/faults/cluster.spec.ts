@@ -153,9 +153,12 @@ async function failsOver(driver: 'ioredis' | 'ioredis6' | 'iovalkey'): Promise<v
   for (let batch = 0; batch < 8; batch += 1) await run.enqueue({}, lists(500, 20))
   await eventually(() => run.facts('begun').length > 200, { timeoutMs: 30_000 })
   // Acknowledged before the fault, and known to the replica: what a failover may lose is none of these
-  const slot = await cluster.slotOf(rootOf(run.keyPrefix, 'default', SHARDS - 1))
+  const root = rootOf(run.keyPrefix, 'default', SHARDS - 1)
+  const slot = await cluster.slotOf(root)
   const victim = await cluster.ownerOf(slot)
-  await victim.redis.wait(1, 1_000)
+  // A connection waits for what it wrote itself
+  await victim.redis.set(`spec:${root}`, '')
+  expect(await victim.redis.wait(1, 10_000)).to.equal(1)
   const killedAt = Date.now()
   await victim.server.kill('SIGKILL')
   await eventually(async () => (await cluster.ownerOf(slot)) !== victim, { timeoutMs: 30_000 })

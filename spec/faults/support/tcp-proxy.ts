@@ -59,13 +59,19 @@ export class TcpProxy implements AsyncDisposable {
     const listener = createServer()
     const proxy = new TcpProxy(listener, random)
     listener.on('connection', (client) => proxy.#join(client, connect(target.port, target.host)))
-    listener.listen(0, '127.0.0.1')
+    listener.listen(0, proxy.host)
     await once(listener, 'listening')
     return proxy
   }
 
+  readonly host = '127.0.0.1'
+
+  get port(): number {
+    return (this.#listener.address() as AddressInfo).port
+  }
+
   get url(): string {
-    return `redis://127.0.0.1:${(this.#listener.address() as AddressInfo).port}`
+    return `redis://${this.host}:${this.port}`
   }
 
   get connections(): number {
