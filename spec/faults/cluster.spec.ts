@@ -158,6 +158,7 @@ async function failsOver(driver: 'ioredis' | 'ioredis6' | 'iovalkey'): Promise<v
   const victim = await cluster.ownerOf(slot)
   // A connection waits for what it wrote itself
   await victim.redis.set(`spec:${root}`, '')
+  await victim.redis.del(`spec:${root}`)
   expect(await victim.redis.wait(1, 10_000)).to.equal(1)
   const killedAt = Date.now()
   await victim.server.kill('SIGKILL')
