@@ -41,6 +41,8 @@ describe('Faults: the server', function () {
       await eventually(() => run.facts('begun').length > before + 100, { timeoutMs: 60_000 })
       await run.server.kill('SIGKILL')
       await run.server.restart()
+      // A producer comes back a moment later, too: what it enqueues before that is refused.
+      await eventually(() => run.counts())
     }
     await run.drained()
     const verdict = await run.verdict()

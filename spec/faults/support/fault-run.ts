@@ -141,6 +141,9 @@ class FactFile {
   }
 }
 
+/** As many as one call of the storage takes. */
+const BATCH = 1_000
+
 const CHILD = fileURLToPath(new URL('./worker-child.mjs', import.meta.url))
 const THREADED_CHILD = fileURLToPath(new URL('./threaded-child.mjs', import.meta.url))
 const running = new Set<ChildProcess>()
@@ -363,23 +366,26 @@ export class FaultRun implements AsyncDisposable {
     await worker.signal('SIGKILL')
   }
 
-  /** Stores records and keeps account of the answer; a batch whose outcome is unknown is told, not thrown. */
+  /** Stores records and keeps account of the answers; a batch whose outcome is unknown is noted, and ends the call. */
   async enqueue(fields: Partial<NewRecord>, lists: readonly (readonly unknown[])[]): Promise<string[]> {
     const records = lists.map((args): NewRecord => ({
       ...{ id: randomUUID(), name: 'work', queueName: 'default', priority: 0, runAfter: null },
       ...fields,
       args: JSON.stringify(args),
     }))
-    const ids = records.map(({ id }) => id)
+    for (let start = 0; start < records.length; start += BATCH) await this.#enqueue(records.slice(start, start + BATCH))
+    return records.map(({ id }) => id)
+  }
+
+  async #enqueue(batch: readonly NewRecord[]): Promise<void> {
     try {
-      await this.backend.storage.enqueue(records)
-      for (const id of ids) this.acknowledged.add(id)
+      await this.backend.storage.enqueue(batch)
+      for (const { id } of batch) this.acknowledged.add(id)
     } catch (error) {
       if (!(error instanceof StorageUnavailableError)) throw error
-      for (const id of ids) this.unsure.add(id)
+      for (const { id } of batch) this.unsure.add(id)
       throw error
     }
-    return ids
   }
 
   /** Everything that every worker process said, in the order of time. */
