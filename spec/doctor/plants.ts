@@ -130,11 +130,11 @@ export const PLANTS: Readonly<Record<Invariant, readonly Plant[]>> = {
     ),
   ],
   I2: [
-    ...['id', 'name', 'queueName', 'priority', 'status', 'args', 'enqueuedAt'].map((field) =>
+    ...['name', 'queueName', 'priority', 'status', 'args', 'enqueuedAt'].map((field) =>
       reported(`a record without its ${field}`, ['I2'], unset('ready', field)),
     ),
     reported('an unknown status', ['I2'], set('ready', 'status', 'WAITING')),
-    reported('the id of another record', ['I2'], set('ready', 'id', stranger())),
+    reported('arguments with a piece too many', ['I2'], set('ready', 'args2', ']')),
     reported('a priority out of range', ['I2'], set('ready', 'priority', 101)),
     reported('a number that is none', ['I2'], set('ready', 'enqueuedAt', 'yesterday')),
     reported('a number as scripts do not read it', ['I2'], set('running', 'attempts', '0x1')),

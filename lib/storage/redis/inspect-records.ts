@@ -9,11 +9,13 @@ import { judgePayloads, judgeRecord } from '../judgement.ts'
 import { INSPECTED_FIELDS, recordAnswerOf } from './inspection-answers.ts'
 import type { RecordAnswer } from './inspection-answers.ts'
 import type { InspectionWalk } from './inspection-walk.ts'
+import { ARGS_FIELDS } from './record-fields.ts'
 
 /** Records that one script reads: about 2 ms of the server's time. */
 const BATCH = 50
 /** Payloads that are held at a time. One record may have more alone. */
 const PAYLOAD_BYTES = 4_000_000
+const NOTHING = Buffer.alloc(0)
 
 /** A finished record may outlive its retention by a sweep, its jitter, and a second. */
 export const SWEEPS = 1.25
@@ -96,21 +98,24 @@ async function* judgeAllPayloads(
 async function judgePayloadsOf({ link }: InspectionWalk, ids: readonly string[]): Promise<Finding[]> {
   const replies = await link.pipeline('read payloads', (pipeline) => {
     for (const id of ids) {
-      pipeline.hmgetBuffer(link.keys.record(id), 'status', 'attempts', 'args', 'returnValue', 'errors')
+      pipeline.hmgetBuffer(link.keys.record(id), 'status', 'attempts', 'returnValue', 'errors', ...ARGS_FIELDS)
     }
   })
   return ids.flatMap((id, index) => {
     // Deleted since, or a key of another type.
     const values = replies[index]
     if (!Array.isArray(values) || values[0] === null) return []
-    const buffers = (values as (Buffer | null)[]).map((value) => value ?? Buffer.alloc(0))
+    const buffers = (values as (Buffer | null)[]).map((value) => value ?? NOTHING)
     const key = link.keys.record(id)
-    const odd = ['args', 'returnValue', 'errors'].filter((_, at) => !isUtf8(buffers[at + 2] ?? Buffer.alloc(0)))
+    const [status = '', attempts = ''] = buffers.splice(0, 2).map(String)
+    const [returnValue = NOTHING, errors = NOTHING] = buffers.splice(0, 2)
+    const payloads = { args: Buffer.concat(buffers), returnValue, errors }
+    const odd = Object.entries(payloads).flatMap(([field, bytes]) => (isUtf8(bytes) ? [] : [field]))
     if (odd.length > 0) {
       const found = `${odd.join(', ')} not UTF-8`
       return [{ invariant: 'I2', id, key, found, expected: 'UTF-8', repairable: false } satisfies Finding]
     }
-    const [status = '', attempts = '', args = '', returnValue = '', errors = ''] = buffers.map(String)
-    return judgePayloads({ id, key, status, attempts: Number(attempts), args, returnValue, errors })
+    const texts = { args: String(payloads.args), returnValue: String(returnValue), errors: String(errors) }
+    return judgePayloads({ id, key, status, attempts: Number(attempts), ...texts })
   })
 }

@@ -5,14 +5,16 @@
 import { isTaskStatus } from '../../task-status.ts'
 import type { Delivery, FoundRecord, StoredRecord, Taken } from '../storage.ts'
 
-/** The fields of a record, in the order in which they are read. */
+/** The fields of a record, in the order in which they are read. Arguments may stand in up to four pieces (cut-args.lua). */
 export const RECORD_FIELDS = [
-  'id',
   'name',
   'queueName',
   'priority',
   'status',
   'args',
+  'args2',
+  'args3',
+  'args4',
   'enqueuedAt',
   'runAfter',
   'startedAt',
@@ -34,6 +36,9 @@ export const RECORD_FIELDS = [
 export const SCRIPT_FIELDS = ['lastMove', 'requestId', 'cancelId', 'unknownSince', 'watched'] as const
 
 type FieldName = (typeof RECORD_FIELDS)[number]
+
+/** The pieces of the arguments. */
+export const ARGS_FIELDS = ['args', 'args2', 'args3', 'args4'] as const satisfies readonly FieldName[]
 
 class Damage extends Error {}
 
@@ -59,23 +64,25 @@ function toRecord(id: string, read: (field: FieldName) => string): StoredRecord 
   for (const field of ['name', 'queueName', 'args'] as const) {
     if (read(field) === '') throw new Damage(`${field} is missing`)
   }
-  if (read('id') !== id) throw new Damage(`id is ${JSON.stringify(read('id').slice(0, 60))}`)
+  const lastAttemptedAt = time('lastAttemptedAt', read('lastAttemptedAt'))
   return {
     id,
     name: read('name'),
     queueName: read('queueName'),
     priority: whole('priority', read('priority'), -100, 100),
     status,
-    args: read('args'),
+    args: ARGS_FIELDS.map(read).join(''),
     enqueuedAt: whole('enqueuedAt', read('enqueuedAt') || 'missing', 0, LAST_TIME),
     runAfter: time('runAfter', read('runAfter')),
-    startedAt: time('startedAt', read('startedAt')),
-    lastAttemptedAt: time('lastAttemptedAt', read('lastAttemptedAt')),
+    // Written with the second attempt: until then it is the time of the last one.
+    startedAt: time('startedAt', read('startedAt')) ?? lastAttemptedAt,
+    lastAttemptedAt,
     finishedAt: time('finishedAt', read('finishedAt')),
     attempts: count('attempts', read('attempts')),
     workerIds: list(read('workerIds'), ' '),
     errors: list(read('errors'), '\n'),
-    returnValue: read('returnValue') === '' ? null : read('returnValue'),
+    // Not written for a task that returned nothing.
+    returnValue: read('returnValue') || (status === 'SUCCESSFUL' ? 'null' : null),
     crashes: count('crashes', read('crashes')),
     handBacks: count('handBacks', read('handBacks')),
     entryId: read('entryId'),
@@ -99,10 +106,11 @@ export function recordOf(id: string, values: readonly unknown[]): FoundRecord {
   }
 }
 
+/** Fields of up to 5 MB. */
+export const PAYLOAD_FIELDS: readonly FieldName[] = [...ARGS_FIELDS, 'returnValue', 'errors']
+
 /** The fields that a brief read takes as they are. */
-export const BRIEF_FIELDS = RECORD_FIELDS.filter(
-  (field) => field !== 'args' && field !== 'errors' && field !== 'returnValue',
-)
+export const BRIEF_FIELDS = RECORD_FIELDS.filter((field) => !PAYLOAD_FIELDS.includes(field))
 
 /** A row of brief.lua. */
 export function briefOf(
@@ -118,7 +126,7 @@ export function briefOf(
   )
   if (!found || 'damage' in found) return found
   // One error is one line: it stands here whole.
-  return { ...found, errors: lastError === '' ? [] : [lastError], omittedBytes: Number(omitted) }
+  return { ...found, errors: lastError === '' ? [] : [lastError], returnValue: null, omittedBytes: Number(omitted) }
 }
 
 /** The columns of a BEGUN row, as begin-entries.lua names them. */

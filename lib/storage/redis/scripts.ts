@@ -63,7 +63,17 @@ function fragments(): [name: string, text: string][] {
   })
   // A function stands behind those that it calls: noteError, writeIndex and addEntry are called by the others.
   const order = [
-    ...['whole', 'noteError', 'writeIndex', 'addEntry', 'dropEntry', 'countOutcome', 'readRecord'],
+    ...[
+      'whole',
+      'noteError',
+      'writeIndex',
+      'addEntry',
+      'dropEntry',
+      'countOutcome',
+      'cutArgs',
+      'joinArgs',
+      'readRecord',
+    ],
     ...['place', 'unplace', 'failRecord', 'startAttempt', 'beginEntries', 'takeEntries', 'settleItems'],
   ]
   functions.sort(([a], [b]) => order.indexOf(a) - order.indexOf(b))

@@ -16,8 +16,10 @@ for i = 5 + count, #ARGV do
   if v.err then
     row = { 'BROKEN' }
   else
-    local argsBytes, errorsBytes = redis.call('HSTRLEN', record, 'args'), redis.call('HSTRLEN', record, 'errors')
-    local args = argsBytes > 0 and redis.call('HGET', record, 'args') or ''
+    local errorsBytes = redis.call('HSTRLEN', record, 'errors')
+    local first = redis.call('HMGET', record, 'args', 'args2')
+    local args = joinArgs(record, type(first[1]) == 'string' and first[1] or '', first[2])
+    local argsBytes = #args
     if argsBytes > bytes then
       -- Not half of a character: what a cut may have left of one goes, too.
       local tail = string.gsub(string.sub(args, math.max(1, bytes - 3), bytes), '[\192-\255][\128-\191]*$', '')

@@ -53,11 +53,12 @@ for n = 1, #new do
     lastPriority = priority
   end
   local entryId = ''
+  local firstArgs, moreArgs = cutArgs(ARGV[i + 5])
   if runAfter == '' then
     entryId = addEntry(stream, id)
     if entryId ~= '' then
-      call('HSET', records[k], 'id', id, 'queueName', queueName, 'name', name, 'priority', priority, 'status', 'READY',
-        'enqueuedAt', nowText, 'entryId', entryId, 'args', ARGV[i + 5])
+      call('HSET', records[k], 'status', 'READY', 'entryId', entryId, 'queueName', queueName, 'name', name,
+        'priority', priority, 'enqueuedAt', nowText, 'args', firstArgs, unpack(moreArgs))
     end
   elseif whole(runAfter) <= nowMs then
     entryId = addEntry(stream, id)
@@ -70,8 +71,8 @@ for n = 1, #new do
     rows[#rows + 1] = id
   end
   if runAfter ~= '' or entryId == '' then
-    call('HSET', records[k], 'id', id, 'queueName', queueName, 'name', name, 'priority', priority, 'status', 'READY',
-      'enqueuedAt', nowText, 'entryId', entryId, 'args', ARGV[i + 5], 'runAfter', runAfter)
+    call('HSET', records[k], 'status', 'READY', 'entryId', entryId, 'queueName', queueName, 'name', name,
+      'priority', priority, 'enqueuedAt', nowText, 'runAfter', runAfter, 'args', firstArgs, unpack(moreArgs))
   end
   local last = #cell
   cell[last + 1], cell[last + 2] = nowText, id

@@ -8,7 +8,9 @@
 -- Repeat  The same, of what is stored by then.
 -- Memory  Nothing here needs memory: it only reads.
 local count = tonumber(ARGV[3])
-local names, known = {}, { args = true, returnValue = true, errors = true }
+local payloads = { 'args', 'args2', 'args3', 'args4', 'returnValue', 'errors' }
+local names, known = {}, {}
+for i = 1, #payloads do known[payloads[i]] = true end
 for i = 1, count do
   names[i] = ARGV[3 + i]
   known[ARGV[3 + i]] = true
@@ -36,8 +38,8 @@ for i = 4 + count, #ARGV do
       fields[names[k]] = v[k] or ''
     end
     local bytes, others = {}, {}
-    for k, name in ipairs({ 'args', 'returnValue', 'errors' }) do
-      bytes[k] = redis.call('HSTRLEN', record, name)
+    for k = 1, #payloads do
+      bytes[k] = redis.call('HSTRLEN', record, payloads[k])
       if bytes[k] > 0 then present = present + 1 end
     end
     if redis.call('HLEN', record) > present then
@@ -51,7 +53,8 @@ for i = 4 + count, #ARGV do
       answerOf('ZSCORE', cellKey(queueName, name, fields.status), id), answerOf('ZSCORE', delayedKey(queueName), id),
       answerOf('ZSCORE', leases, id), answerOf('SISMEMBER', queuesKey, queueName),
       answerOf('SISMEMBER', cellsKey, queueName .. ':' .. name), usable and '1' or '', state,
-      string.format('%.0f', bytes[1]), string.format('%.0f', bytes[2]), string.format('%.0f', bytes[3]),
+      string.format('%.0f', bytes[1] + bytes[2] + bytes[3] + bytes[4]), string.format('%.0f', bytes[5]),
+      string.format('%.0f', bytes[6]),
       table.concat(others, ' ') }
     for k = 1, count do row[14 + k] = fields[names[k]] end
     rows[#rows + 1] = { unpack(row) }

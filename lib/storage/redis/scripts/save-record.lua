@@ -11,11 +11,18 @@ local record, why = readRecord(id)
 if not record then return { why } end
 if record.status == 'RUNNING' then return { 'RUNNING' } end
 local changed = { priority = record.priority, runAfter = record.runAfter, queueName = record.queueName, id = id }
-local fields = {}
+local fields, oldPieces = {}, { 'HDEL', recordKey(id) }
 for i = 4, #ARGV, 2 do
-  fields[#fields + 1] = ARGV[i]
-  fields[#fields + 1] = ARGV[i + 1]
-  if changed[ARGV[i]] then changed[ARGV[i]] = ARGV[i + 1] end
+  local field, value = ARGV[i], ARGV[i + 1]
+  if changed[field] then changed[field] = value end
+  if field == 'args' then
+    local first, more = cutArgs(value)
+    value = first
+    for k = 1, #more do fields[#fields + 1] = more[k] end
+    for piece = #more / 2 + 2, 4 do oldPieces[#oldPieces + 1] = 'args' .. piece end
+  end
+  fields[#fields + 1] = field
+  fields[#fields + 1] = value
 end
 if #fields == 0 then return { 'SAVED' } end
 if record.status == 'READY' then
@@ -31,4 +38,5 @@ if record.status == 'READY' then
   end
 end
 redis.call('HSET', recordKey(id), unpack(fields))
+if #oldPieces > 2 then redis.call(unpack(oldPieces)) end
 return { 'SAVED', indexError }

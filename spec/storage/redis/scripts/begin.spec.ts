@@ -103,6 +103,7 @@ describe('begin.lua', () => {
         'task:a leaseToken': `${first.leaseToken} -> 1:${claim[1]}`,
         'task:a leaseUntil': `${START_MS + 1_000} -> ${START_MS + 1_400}`,
         'task:a fence': `${START_MS * 1000} -> ${fence}`,
+        'task:a startedAt': `-> ${START_MS}`,
         'leases a': `${START_MS + 1_000} -> ${START_MS + 1_400}`,
       })
       expect(await settle(bench, first)).to.deep.equal(['LOST'])

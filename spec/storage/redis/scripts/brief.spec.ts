@@ -2,7 +2,7 @@
 import { expect } from 'chai'
 import { changesOf, enqueue, ERROR, expectWhole, failOne, onBench, recordOf, spoil } from './support.ts'
 
-const FIELDS = [2, 'id', 'status'] as const
+const FIELDS = [2, 'name', 'status'] as const
 
 describe('brief.lua', () => {
   it(
@@ -15,8 +15,8 @@ describe('brief.lua', () => {
         bench.run('brief', 9, ...FIELDS, 'ready', 'failed', 'gone'),
       )
       expect(answer).to.deep.equal([
-        ['["0123456', '', '5', 'ready', 'READY'],
-        ['[]', errors, '0', 'failed', 'FAILED'],
+        ['["0123456', '', '5', 'send', 'READY'],
+        ['[]', errors, '0', 'send', 'FAILED'],
         ['', '', '0', '', ''],
       ])
       expect(errors).to.include(ERROR.slice(1))
@@ -63,7 +63,7 @@ describe('brief.lua', () => {
     onBench(
       async (bench) => {
         await enqueue(bench, { id: 'a' })
-        expect(await bench.run('brief', 9, ...FIELDS, 'a')).to.deep.equal([['[]', '', '0', 'a', 'READY']])
+        expect(await bench.run('brief', 9, ...FIELDS, 'a')).to.deep.equal([['[]', '', '0', 'send', 'READY']])
       },
       { group: '' },
     ),

@@ -12,7 +12,6 @@ describe('enqueue.lua', () => {
       const { entryId = '' } = await recordOf(bench)
       expect(answer).to.deep.equal(['ENQUEUED', NOW])
       expect(changes).to.deep.equal({
-        'task:a id': '-> a',
         'task:a queueName': '-> mail',
         'task:a name': '-> send',
         'task:a priority': '-> 0',

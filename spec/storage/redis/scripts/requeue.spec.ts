@@ -54,7 +54,6 @@ describe('requeue.lua', () => {
         'task:a workerIds': 'first ->',
         'task:a handBacks': '-> 0',
         'task:a runAfter': '->',
-        'task:a startedAt': `${NOW} ->`,
         'task:a lastAttemptedAt': `${NOW} ->`,
         'cell:mail:send:RUNNING a': `${NOW} ->`,
         'cell:mail:send:READY a': `-> ${NOW}`,

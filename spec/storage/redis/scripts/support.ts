@@ -91,8 +91,7 @@ export class ScriptBench {
   /** Runs a script with `root, group` before the arguments, by its hash as the package does. */
   async run(name: ScriptName, ...args: readonly Argument[]): Promise<unknown> {
     this.calls += 1
-    const text = this.#texts.get(name)
-    if (text === undefined) throw new Error(`expected the text of ${name}, got: none`)
+    const text = this.text(name)
     let sha = this.#shas.get(name)
     if (sha === undefined) {
       sha = createHash('sha1').update(text).digest('hex')
@@ -105,6 +104,13 @@ export class ScriptBench {
       if (!(error instanceof Error) || !error.message.includes('NOSCRIPT')) throw error
       return await this.redis.eval(text, 1, ...words)
     }
+  }
+
+  /** The script as this bench runs it. */
+  text(name: ScriptName): string {
+    const text = this.#texts.get(name)
+    if (text === undefined) throw new Error(`expected the text of ${name}, got: none`)
+    return text
   }
 
   /** Lets time pass, for the scripts and for deliveries. */

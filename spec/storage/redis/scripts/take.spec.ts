@@ -42,7 +42,6 @@ describe('take.lua', () => {
         'task:a fence': `-> ${FENCE}`,
         'task:a attempts': '-> 1',
         'task:a workerIds': '-> first',
-        'task:a startedAt': `-> ${NOW}`,
         'task:a lastAttemptedAt': `-> ${NOW}`,
         'cell:mail:send:READY a': `${NOW} ->`,
         'cell:mail:send:RUNNING a': `-> ${NOW}`,

@@ -76,8 +76,12 @@ local function settleItems(first, last, now)
     local i, v = todo[k], todo[k + 1]
     local id, token, outcome, payload = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
     local record = recordKey(id)
-    if outcome == 'SUCCESSFUL' then
-      redis.call('HSET', record, 'status', outcome, 'leaseToken', '', 'lastMove', 'settle ' .. token, 'entryId', '',
+    if outcome == 'SUCCESSFUL' and payload == 'null' then
+      -- Most tasks return nothing: a SUCCESSFUL record without the field has returned null.
+      redis.call('HSET', record, 'status', outcome, 'entryId', '', 'leaseToken', '', 'lastMove', 'settle ' .. token,
+        'finishedAt', nowText)
+    elseif outcome == 'SUCCESSFUL' then
+      redis.call('HSET', record, 'status', outcome, 'entryId', '', 'leaseToken', '', 'lastMove', 'settle ' .. token,
         'finishedAt', nowText, 'returnValue', payload)
     else
       local errors = redis.call('HGET', record, 'errors')
