@@ -17,7 +17,7 @@ import {
   oneOf,
   text,
 } from './options.ts'
-import type { RecordFilter } from './record-query.ts'
+import type { RecordFilter } from './record-filter.ts'
 import type { Delivery } from './storage/storage.ts'
 import type { StreamQueue } from './stream-queue.ts'
 import { taskBackends } from './task-backends.ts'

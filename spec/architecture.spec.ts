@@ -30,7 +30,10 @@ const GROUPS: readonly (readonly string[])[] = [
     ...['storage/redis/', 'storage/memory/', 'storage/sharded/'],
   ],
   // 2 records and streams
-  ['task-result.ts', 'record-query.ts', 'task-record.ts', 'stream-queue.ts'],
+  [
+    ...['task-result.ts', 'record-filter.ts', 'record-page.ts', 'record-walk.ts', 'record-query.ts', 'task-record.ts'],
+    'stream-queue.ts',
+  ],
   // 3 tasks and the base of all backends
   ['task-context.ts', 'task-registry.ts', 'retry-policy.ts', 'task.ts', 'task-backend.ts'],
   // 4 attempt and maintenance

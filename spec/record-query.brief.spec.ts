@@ -1,6 +1,6 @@
-/** What a query reads of records with large payloads: no more than is wanted of them. */
+/** What a query reads of records with large payloads: no more than is wanted of them, and whole ones a few at a time. */
 import { expect } from 'chai'
-import { randomUUID } from 'node:crypto'
+import { v7 as uuid } from 'uuid'
 import { RecordQuery } from '../lib/record-query.ts'
 import { MemoryStorage } from '../lib/storage/memory/memory-storage.ts'
 import { isDamaged } from '../lib/storage/storage.ts'
@@ -8,12 +8,14 @@ import type { Brief, StoredRecord } from '../lib/storage/storage.ts'
 
 const LARGE = 1024 * 1024
 
-/** Notes the bytes of args that each read brought. */
+/** Notes how many records each read asked for, and the bytes of args that it brought. */
 class WatchedStorage extends MemoryStorage {
+  readonly asked: number[] = []
   readonly reads: number[] = []
 
   override async find(ids: readonly string[], brief?: Brief): ReturnType<MemoryStorage['find']> {
     const found = await super.find(ids, brief)
+    this.asked.push(ids.length)
     this.reads.push(
       found.reduce((sum, record) => sum + (record && !isDamaged(record) ? Buffer.byteLength(record.args) : 0), 0),
     )
@@ -27,12 +29,22 @@ class WatchedStorage extends MemoryStorage {
 
 async function filled(count: number, word = (index: number): string => `${index}`): Promise<WatchedStorage> {
   const storage = new WatchedStorage()
+  await fill(storage, count, LARGE, word)
+  return storage
+}
+
+async function fill(
+  storage: MemoryStorage,
+  count: number,
+  bytes: number,
+  word = (index: number): string => `${index}`,
+): Promise<void> {
   const records = Array.from({ length: count }, (_, index) => ({
-    ...{ id: randomUUID(), name: 'large', queueName: 'default', priority: index % 2, runAfter: null },
-    args: `["${'x'.repeat(LARGE)}","${word(index)}"]`,
+    // In the order of the ids where they are of one millisecond.
+    ...{ id: uuid(), name: 'large', queueName: 'default', priority: index % 2, runAfter: null },
+    args: `["${'x'.repeat(bytes)}","${word(index)}"]`,
   }))
   await storage.enqueue(records)
-  return storage
 }
 
 function over(storage: WatchedStorage, filter: object, brief?: Brief): RecordQuery<StoredRecord> {
@@ -71,5 +83,44 @@ describe('RecordQuery over large payloads', () => {
     const [first] = await over(storage, {})
     expect(first?.args).to.have.lengthOf.greaterThan(LARGE)
     expect(first).not.to.have.property('omittedBytes')
+  })
+
+  it('iterates over whole records, eight megabytes at a time', async () => {
+    const storage = await filled(60)
+    let seen = 0
+    for await (const { args } of over(storage, {})) seen += args.length > LARGE ? 1 : 0
+    expect(seen).to.equal(60)
+    // Of the first piece nothing is known yet. Seven: what a record has beside its megabyte counts, too.
+    expect(storage.asked).to.deep.equal([16, 7, 7, 7, 7, 7, 7, 2])
+  })
+
+  it('reads one at a time where one alone is as much', async () => {
+    const storage = new WatchedStorage()
+    await fill(storage, 18, 5 * LARGE)
+    for await (const { args } of over(storage, {})) expect(args).to.have.lengthOf.greaterThan(5 * LARGE)
+    expect(storage.asked).to.deep.equal([16, 1, 1])
+  })
+
+  it('reads fewer from the first large one on, and more again behind the last', async () => {
+    const storage = new WatchedStorage()
+    for (const [count, bytes] of [
+      [170, 10],
+      [60, LARGE],
+      [200, 10],
+    ] as const)
+      await fill(storage, count, bytes)
+    let seen = 0
+    for await (const { args } of over(storage, {}).orderBy('enqueuedAt')) seen += args.length > 0 ? 1 : 0
+    expect(seen).to.equal(430)
+    const pieces = storage.asked.map((asked, index) => [asked, Math.round((storage.reads[index] ?? 0) / LARGE)])
+    // Small ones, the hundred that brings the first large ones, a few at a time, then small ones again.
+    expect(pieces.slice(0, 2)).to.deep.equal([
+      [16, 0],
+      [64, 0],
+    ])
+    const met = pieces.findIndex(([, megabytes = 0]) => megabytes > 0)
+    expect(pieces[met]?.[0]).to.equal(100)
+    for (const [, megabytes] of pieces.slice(met + 1)) expect(megabytes).to.be.at.most(8)
+    expect(pieces.at(-2)?.[0]).to.equal(100)
   })
 })

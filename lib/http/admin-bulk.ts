@@ -5,7 +5,7 @@
 import { v7 as uuid } from 'uuid'
 import type { Clock } from '../clock.ts'
 import { TaskNotFoundError, TaskNotRegisteredError, TaskQueryLimitError, TaskRecordDamagedError } from '../errors.ts'
-import type { RecordFilter } from '../record-query.ts'
+import type { RecordFilter } from '../record-filter.ts'
 import { isDamaged } from '../storage/storage.ts'
 import type { StoredRecord } from '../storage/storage.ts'
 import type { TaskBackend } from '../task-backend.ts'

@@ -2,8 +2,8 @@
  * The task list: one page of records, exact counts beside every filter value, chips, and links to the pages around it.
  * Counts come from the index in one pipeline; a page is a merge of index cells: neither grows with the number of records.
  */
-import { cursorOf } from '../record-query.ts'
-import type { RecordPage } from '../record-query.ts'
+import { cursorOf } from '../record-page.ts'
+import type { RecordPage } from '../record-page.ts'
 import type { Cell, StoredRecord } from '../storage/storage.ts'
 import { TASK_STATUSES } from '../task-status.ts'
 import { ELIGIBLE } from './admin-bulk.ts'

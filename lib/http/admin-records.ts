@@ -2,8 +2,8 @@
  * Records as lists read them: no more of a payload than is shown. Only where the `redact` hook must see a value is a record
  * that was cut read whole, one at a time, so that a page of large records never stands in memory together.
  */
+import type { RecordFilter } from '../record-filter.ts'
 import { RecordQuery } from '../record-query.ts'
-import type { RecordFilter } from '../record-query.ts'
 import { isDamaged } from '../storage/storage.ts'
 import type { Brief, StoredRecord } from '../storage/storage.ts'
 import type { AdminContext } from './admin-context.ts'

@@ -6,7 +6,8 @@
 import type { Request } from 'express'
 import { TaskOptionError, verbatim } from '../errors.ts'
 import { NAME_PATTERN } from '../options.ts'
-import type { RecordFilter, RecordOrder } from '../record-query.ts'
+import type { RecordFilter } from '../record-filter.ts'
+import type { RecordOrder } from '../record-query.ts'
 import { isTaskStatus, TASK_STATUSES } from '../task-status.ts'
 import type { TaskStatus } from '../task-status.ts'
 
