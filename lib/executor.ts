@@ -5,18 +5,10 @@
 import { systemClock } from './clock.ts'
 import { runDelivery } from './delivery-run.ts'
 import { TaskNotFoundError, TaskOptionError, TaskStateError } from './errors.ts'
+import { EXECUTOR_OPTIONS } from './executor-options.ts'
+import type { BackendChoice, QueueChoice, RunChoice } from './executor-options.ts'
 import { lookAfter, promoteDue, purgeFinished, tellAbandoned } from './maintenance.ts'
-import {
-  anything,
-  checkOptions,
-  flag,
-  integer,
-  listOf,
-  NAME_PATTERN,
-  normalizeRecordId,
-  oneOf,
-  text,
-} from './options.ts'
+import { checkOptions, normalizeRecordId } from './options.ts'
 import type { RecordFilter } from './record-filter.ts'
 import type { Delivery } from './storage/storage.ts'
 import type { StreamQueue } from './stream-queue.ts'
@@ -24,82 +16,9 @@ import { taskBackends } from './task-backends.ts'
 import type { TaskBackend } from './task-backend.ts'
 import type { TaskRecord } from './task-record.ts'
 import type { TaskResult } from './task-result.ts'
-import { FINAL_STATUSES, TASK_STATUSES } from './task-status.ts'
 import type { FinalStatus, TaskStatus } from './task-status.ts'
 
-/** What a worker id may be: it stands in lists joined by spaces. */
-export const WORKER_ID_PATTERN = /^[A-Za-z0-9_:.@-]{1,128}$/
 const DAY_MS = 86_400_000
-const MAX_DAYS = 36_500
-
-const name = (description: string): ReturnType<typeof text> => text({ pattern: NAME_PATTERN, description })
-const BACKEND = Object.freeze({
-  backendName: text({ pattern: NAME_PATTERN, default: 'default', description: 'alias of the backend' }),
-})
-const QUEUE = Object.freeze({ ...BACKEND, queueName: name('only this queue; all when left out') })
-const RUN = Object.freeze({
-  ...QUEUE,
-  workerId: text({ pattern: WORKER_ID_PATTERN, description: 'shown in workerIds' }),
-})
-
-/** Every option of the executor's verbs; the router's fields are these rows too. */
-export const EXECUTOR_OPTIONS = Object.freeze({
-  processOneTask: RUN,
-  processTasks: Object.freeze({
-    ...RUN,
-    maxTasks: integer({ min: 0, max: 1_000_000, default: 0, description: 'stop after so many; 0 = no limit' }),
-    signal: anything({
-      shape: 'an AbortSignal',
-      is: (value): value is AbortSignal => value instanceof AbortSignal,
-      description: 'start no further task once it aborts',
-    }),
-  }),
-  runTaskById: Object.freeze({
-    ...BACKEND,
-    workerId: RUN.workerId,
-    allowRetry: flag({ default: false, description: 'run a FAILED record again' }),
-  }),
-  purgeCompletedTasks: Object.freeze({
-    ...BACKEND,
-    days: integer({ min: 0, max: MAX_DAYS, default: 7, description: 'finished at least so many days ago' }),
-    statuses: listOf(oneOf(FINAL_STATUSES, { description: 'SUCCESSFUL or FAILED' }), {
-      default: FINAL_STATUSES,
-      description: 'only these states',
-    }),
-    batchSize: integer({ min: 1, max: 100_000, default: 1_000, description: 'records between two pauses' }),
-    dryRun: flag({ default: false, description: 'count only' }),
-  }),
-  claimStaleTasks: Object.freeze({
-    ...QUEUE,
-    claimTimeoutSeconds: integer({
-      min: 0,
-      max: 86_400,
-      description: "deliveries idle for less are left alone; the backend's own when left out",
-    }),
-  }),
-  getTasks: Object.freeze({
-    ...QUEUE,
-    status: oneOf(TASK_STATUSES, { description: 'only this state' }),
-    offset: integer({ min: 0, max: 100_000, default: 0, description: 'records to pass over' }),
-    limit: integer({ min: 1, max: 1_000, default: 100, description: 'records at most' }),
-  }),
-  queue: QUEUE,
-  backend: BACKEND,
-})
-
-export interface BackendChoice {
-  /** `default` when left out. */
-  readonly backendName?: string | undefined
-}
-
-export interface QueueChoice extends BackendChoice {
-  /** All queues when left out. */
-  readonly queueName?: string | undefined
-}
-
-export interface RunChoice extends QueueChoice {
-  readonly workerId?: string | undefined
-}
 
 export interface QueueStats {
   /** READY and due. */
@@ -276,13 +195,15 @@ export function executorOver(backendOf: (alias: string) => TaskBackend) {
 
     /** @throws TaskNotFoundError no record has that id. */
     async getTaskById(id: string, options: BackendChoice = {}): Promise<TaskRecord> {
-      return await backendOf(checkOptions('options', BACKEND, options).backendName).records.find(id)
+      return await backendOf(checkOptions('options', EXECUTOR_OPTIONS.backend, options).backendName).records.find(id)
     },
 
     /** @returns false when there was none. @throws TaskStateError it is RUNNING. */
     async deleteTask(id: string, options: BackendChoice = {}): Promise<boolean> {
       try {
-        const record = await backendOf(checkOptions('options', BACKEND, options).backendName).records.find(id)
+        const record = await backendOf(
+          checkOptions('options', EXECUTOR_OPTIONS.backend, options).backendName,
+        ).records.find(id)
         await record.delete()
         return true
       } catch (error) {
@@ -296,7 +217,7 @@ export function executorOver(backendOf: (alias: string) => TaskBackend) {
       if (!Array.isArray(ids) || ids.some((id) => typeof id !== 'string')) {
         throw new TaskOptionError('ids', 'a list of record ids', ids, 'pass an array of strings')
       }
-      const { storage } = backendOf(checkOptions('options', BACKEND, options).backendName)
+      const { storage } = backendOf(checkOptions('options', EXECUTOR_OPTIONS.backend, options).backendName)
       // What cannot be an id is no record's, and never reaches the storage.
       const normal = ids.flatMap((id) => normalizeRecordId(id) ?? [])
       let deleted = 0
@@ -309,7 +230,9 @@ export function executorOver(backendOf: (alias: string) => TaskBackend) {
 
     /** FAILED -> READY. @returns false when it is in another state. @throws TaskNotFoundError no record has that id. */
     async resetTaskForRetry(id: string, options: BackendChoice = {}): Promise<boolean> {
-      const record = await backendOf(checkOptions('options', BACKEND, options).backendName).records.find(id)
+      const record = await backendOf(
+        checkOptions('options', EXECUTOR_OPTIONS.backend, options).backendName,
+      ).records.find(id)
       if (record.status !== 'FAILED') return false
       try {
         await record.retry()

@@ -9,12 +9,9 @@ import { systemClock } from './clock.ts'
 import { TaskCancelledError, TaskLeaseLostError } from './errors.ts'
 import type { HeldLease } from './lease-keeper.ts'
 import type { Delivery, Lease, Settlement } from './storage/storage.ts'
-import type { StreamQueue } from './stream-queue.ts'
 import { taskRegistry } from './task-registry.ts'
-import { tellFinished } from './worker-events.ts'
+import { batches, WorkerHandBack } from './worker-hand-back.ts'
 import type { WorkerParts } from './worker-parts.ts'
-
-const LEASE_BATCH = 100
 
 /** One delivery in hand. */
 export interface InHand {
@@ -41,6 +38,7 @@ export class WorkerHands {
   /** Attempts that ended and wait for the next settle. */
   readonly ended: Ended[] = []
   readonly #parts: WorkerParts
+  readonly #handBacks: WorkerHandBack
   readonly #inHand = new Map<string, InHand>()
   readonly #toBeAlone: () => void
   #suspect: InHand | undefined
@@ -48,6 +46,7 @@ export class WorkerHands {
   /** @param toBeAlone told when one waits to run alone: nothing more may come. */
   constructor(parts: WorkerParts, toBeAlone: () => void) {
     this.#parts = parts
+    this.#handBacks = new WorkerHandBack(parts)
     this.#toBeAlone = toBeAlone
   }
 
@@ -69,7 +68,7 @@ export class WorkerHands {
     const { backend, queue, state, errands } = this.#parts
     if (state.phase !== 'running') {
       // Asked for before the stop: nothing starts after it.
-      errands.inBackground(this.#requeue(deliveries.map(({ lease }) => lease)))
+      errands.inBackground(this.#handBacks.requeue(deliveries.map(({ lease }) => lease)))
       return
     }
     const unknown: Delivery[] = []
@@ -99,7 +98,7 @@ export class WorkerHands {
     if (hands.length > 0) state.saidIdle = false
     if (systemClock.monotonicMs() - sentAtMs < queue.leaseMs / 2) this.#startAll(hands)
     else if (hands.length > 0) errands.inBackground(this.#startRenewed(hands))
-    if (unknown.length > 0) errands.inBackground(this.#handBackUnknown(unknown))
+    if (unknown.length > 0) errands.inBackground(this.#handBacks.requeueUnknown(unknown))
   }
 
   /** The suspect has this worker to itself now. False when there is nothing to start yet, or any more. */
@@ -267,7 +266,7 @@ export class WorkerHands {
   async #handBack(hands: readonly InHand[]): Promise<void> {
     for (const hand of hands) hand.handedBack = true
     try {
-      const words = await this.#requeue(hands.map(leaseOf))
+      const words = await this.#handBacks.requeue(hands.map(leaseOf))
       hands.forEach((hand, index) => words[index] === 'LOST' && this.noteLost(hand))
     } finally {
       // Unanswered: it is found in the own list, or its lease runs out and somebody takes over.
@@ -276,42 +275,6 @@ export class WorkerHands {
       this.#parts.state.wakeUp()
     }
   }
-
-  /** Task by task, as their errors name them should nobody know them for too long. */
-  async #handBackUnknown(deliveries: readonly Delivery[]): Promise<void> {
-    const { queue, news } = this.#parts
-    for (const name of new Set(deliveries.map(({ record }) => record.name))) {
-      const named = deliveries.filter(({ record }) => record.name === name)
-      const facts = { code: 'ERR_TASKS_NOT_REGISTERED', name, ids: named.map(({ lease }) => lease.id) }
-      news.logger.warn(facts, 'no task of that name is known here; it is handed back')
-      const leases = named.map(({ lease }) => lease)
-      const words = await this.#requeue(leases, (batch) => queue.requeueUnknown(batch, name))
-      const failed = facts.ids.filter((_, index) => words[index] === 'FAILED')
-      if (failed.length === 0) continue
-      news.logger.error({ ...facts, ids: failed }, 'records failed: no worker knew their task for too long')
-      tellFinished(this.#parts, failed)
-    }
-  }
-
-  async #requeue(
-    leases: readonly Lease[],
-    call = (batch: readonly Lease[]): ReturnType<StreamQueue['requeue']> => this.#parts.queue.requeue(batch),
-  ): Promise<readonly string[]> {
-    const { state } = this.#parts
-    const words: string[] = []
-    try {
-      for (const batch of batches(leases)) words.push(...(await call(batch)))
-    } catch (error) {
-      state.mustRecover = true
-      throw error
-    }
-    if (state.phase !== 'running') state.handedBack += words.filter((word) => word === 'REQUEUED').length
-    return words
-  }
 }
 
 const leaseOf = ({ delivery }: InHand): Lease => delivery.lease
-
-function* batches<T>(items: readonly T[]): Iterable<readonly T[]> {
-  for (let start = 0; start < items.length; start += LEASE_BATCH) yield items.slice(start, start + LEASE_BATCH)
-}

@@ -1,5 +1,5 @@
 /** The options of a worker: every row with its bounds and default, and what `new Worker(backend, options)` takes. */
-import { WORKER_ID_PATTERN } from './executor.ts'
+import { WORKER_ID_PATTERN } from './executor-options.ts'
 import type { Logger } from './logger.ts'
 import { anything, checkOptions, flag, integer, listOf, NAME_PATTERN, number, text } from './options.ts'
 

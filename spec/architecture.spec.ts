@@ -42,9 +42,9 @@ const GROUPS: readonly (readonly string[])[] = [
   ['backends/', 'configure-tasks.ts'],
   // 6 running
   [
-    ...['executor.ts', 'worker-parts.ts', 'worker-options.ts', 'worker-events.ts', 'worker-state.ts'],
-    ...['worker-errands.ts', 'worker-hands.ts', 'worker-outcomes.ts', 'worker-reader.ts', 'worker-upkeep.ts'],
-    ...['worker-loop.ts', 'worker.ts'],
+    ...['executor-options.ts', 'executor.ts', 'worker-parts.ts', 'worker-options.ts', 'worker-events.ts'],
+    ...['worker-state.ts', 'worker-errands.ts', 'worker-hand-back.ts', 'worker-hands.ts', 'worker-outcomes.ts'],
+    ...['worker-reader.ts', 'worker-upkeep.ts', 'worker-loop.ts', 'worker.ts'],
   ],
   // 7 edges
   ['http/', 'cli/'],

@@ -2,7 +2,7 @@
  * What the two commands may be told, as tables: name of the flag, its row, and nothing else. Defaults and bounds are those of
  * the worker's and the executor's own options, so a flag can never mean something else than the option behind it.
  */
-import { EXECUTOR_OPTIONS } from '../executor.ts'
+import { EXECUTOR_OPTIONS } from '../executor-options.ts'
 import { LOG_LEVELS } from '../logger.ts'
 import { flag, integer, oneOf, text } from '../options.ts'
 import type { OptionsOf, Row } from '../options.ts'

@@ -2,7 +2,7 @@
  * Every route of the API: method, path, the right it needs, whether it changes anything, its fields, its answers.
  * One table: the router, the OpenAPI document and the specs are made of it. Handles no request itself.
  */
-import { EXECUTOR_OPTIONS } from '../executor.ts'
+import { EXECUTOR_OPTIONS } from '../executor-options.ts'
 import { NAME_PATTERN } from '../options.ts'
 import type { Row } from '../options.ts'
 import { FINAL_STATUSES } from '../task-status.ts'
