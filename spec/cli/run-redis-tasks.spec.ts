@@ -211,13 +211,15 @@ describe('run-redis-tasks', function () {
   }
 
   it('spends what one thread does not need of --max-tasks on another', async () => {
-    // Given one task that enqueues nine more while it runs, and shares of five and five
+    // Given shares of five and five, and a task that enqueues twelve more once the other thread has ended without a task
     project().write(
       'spread.js',
-      `import { task } from 'express-tasks-redis'
+      `import { existsSync, writeFileSync } from 'node:fs'
+      import { task } from 'express-tasks-redis'
+      process.on('exit', () => writeFileSync('a-thread-has-ended', ''))
       export const leaf = task('leaf', async () => {})
       export const root = task('root', async () => {
-        await new Promise((resolve) => setTimeout(resolve, 1500))
+        while (!existsSync('a-thread-has-ended')) await new Promise((resolve) => setTimeout(resolve, 10))
         await leaf.enqueueMany(Array.from({ length: 12 }, () => []))
       })`,
     )
