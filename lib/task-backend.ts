@@ -56,6 +56,9 @@ const LISTENER_OPTIONS = Object.freeze({
 
 type Listener<Event extends keyof BackendEvents> = (result: BackendEvents[Event]) => unknown
 
+/** What a line of the log says of an attempt. */
+export type LoggedAttempt = Pick<TaskResult, 'id' | 'name' | 'queueName' | 'attempts'>
+
 export abstract class TaskBackend {
   readonly alias: string
   /** Allowed queue names; empty means any. */
@@ -193,18 +196,19 @@ export abstract class TaskBackend {
     }
   }
 
-  /** One line for an attempt that begins; for whoever runs it. */
-  logStarted({ id, name, queueName, attempts }: TaskResult): void {
-    this.logger.info({ id, name, queueName, attempt: attempts }, 'task started')
+  /** One line for an attempt that begins; for whoever runs it, who may have a logger of their own. */
+  logStarted({ id, name, queueName, attempts }: LoggedAttempt, logger = this.logger): void {
+    logger.info({ id, name, queueName, attempt: attempts }, 'task started')
   }
 
   /** One line for an attempt that ended, with the error where there is one. */
-  logFinished({ id, name, queueName, attempts, status, errors }: TaskResult): void {
-    const facts = { id, name, queueName, attempt: attempts, status }
+  logFinished(attempt: LoggedAttempt & Pick<TaskResult, 'status' | 'errors'>, logger = this.logger): void {
+    const { id, name, queueName, attempts, status, errors } = attempt
     const error = errors.at(-1)
-    if (status === 'SUCCESSFUL') this.logger.info(facts, 'task finished')
-    else if (status === 'FAILED') this.logger.error({ ...facts, error }, 'task failed')
-    else this.logger.warn({ ...facts, error }, 'task did not end; it runs again')
+    const facts = { id, name, queueName, attempt: attempts, status, ...(status !== 'SUCCESSFUL' && error && { error }) }
+    if (status === 'SUCCESSFUL') logger.info(facts, 'task finished')
+    else if (status === 'FAILED') logger.error(facts, 'task failed')
+    else logger.warn(facts, 'task did not end; it runs again')
   }
 
   /** Ends the connections this backend opened; may be called twice. */

@@ -5,7 +5,9 @@
 import type { EventEmitter } from 'node:events'
 import { StorageUnavailableError, TaskError } from './errors.ts'
 import type { Logger } from './logger.ts'
-import type { Settlement, SettleWord } from './storage/storage.ts'
+import type { Settlement, SettleWord, StoredRecord } from './storage/storage.ts'
+import type { TaskBackend } from './task-backend.ts'
+import { readError } from './task-result.ts'
 import type { WorkerParts } from './worker-parts.ts'
 
 /** How one attempt ended, as the worker saw it. */
@@ -51,11 +53,30 @@ export function tellFinished({ backend, news, errands }: WorkerParts, ids: reado
 export class WorkerNews {
   readonly #emitter: EventEmitter<WorkerEvents>
   readonly logger: Logger
+  /** Writes the lines of tasks; undefined where none are wanted. */
+  readonly #taskLog: Pick<TaskBackend, 'logStarted' | 'logFinished'> | undefined
   #troubled = false
 
-  constructor(emitter: EventEmitter<WorkerEvents>, logger: Logger) {
+  constructor(
+    emitter: EventEmitter<WorkerEvents>,
+    logger: Logger,
+    taskLog?: Pick<TaskBackend, 'logStarted' | 'logFinished'>,
+  ) {
     this.#emitter = emitter
     this.logger = logger
+    this.#taskLog = taskLog
+  }
+
+  started(record: StoredRecord): void {
+    this.#taskLog?.logStarted(record, this.logger)
+  }
+
+  /** READY: it runs again. `payload`: return value or error, as it is stored. An attempt that was lost or cancelled has its own line. */
+  ended(record: StoredRecord, status: Settlement['outcome'], payload?: string): void {
+    if (!this.#taskLog) return
+    const errors = status === 'SUCCESSFUL' || payload === undefined ? [] : [readError(payload)]
+    const { id, name, queueName, attempts } = record
+    this.#taskLog.logFinished({ id, name, queueName, attempts, status, errors }, this.logger)
   }
 
   /** The storage is away: said once, not once a retry. */

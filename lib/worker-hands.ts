@@ -220,10 +220,11 @@ export class WorkerHands {
   }
 
   #start(hand: InHand): void {
-    const { backend, state, errands } = this.#parts
+    const { backend, state, news, errands } = this.#parts
     const { delivery, attempt } = hand
     hand.started = true
     hand.startedMs = systemClock.monotonicMs()
+    news.started(delivery.record)
     if (backend.hasListeners('taskStarted')) backend.emit('taskStarted', backend.result(delivery.record))
     void attempt.run().then((ending) => {
       if (hand.handedBack || this.#inHand.get(delivery.lease.id) !== hand) return
@@ -267,7 +268,10 @@ export class WorkerHands {
     for (const hand of hands) hand.handedBack = true
     try {
       const words = await this.#handBacks.requeue(hands.map(leaseOf))
-      hands.forEach((hand, index) => words[index] === 'LOST' && this.noteLost(hand))
+      for (const [index, hand] of hands.entries()) {
+        if (words[index] === 'LOST') this.noteLost(hand)
+        else if (hand.started && words[index] === 'REQUEUED') this.#parts.news.ended(hand.delivery.record, 'READY')
+      }
     } finally {
       // Unanswered: it is found in the own list, or its lease runs out and somebody takes over.
       this.release(hands)

@@ -35,6 +35,7 @@ export const WORKER_OPTIONS = Object.freeze({
     is: (value): value is Logger => typeof value === 'object' && value !== null && 'error' in value,
     description: "where it logs; the backend's logger when left out",
   }),
+  logTasks: flag({ default: false, description: 'log a line when a task starts and one when it has ended' }),
 })
 
 export interface WorkerOptions {
@@ -47,6 +48,7 @@ export interface WorkerOptions {
   readonly drainTimeoutSeconds?: number | undefined
   readonly workerId?: string | undefined
   readonly logger?: Logger | undefined
+  readonly logTasks?: boolean | undefined
 }
 
 /** The options as a worker goes by them. */

@@ -86,6 +86,7 @@ export class WorkerOutcomes {
       const { record, lease } = hand.delivery
       if (word === 'SETTLED') {
         state.settled += 1
+        news.ended(record, settlement.outcome, settlement.payload)
         if (settlement.outcome === 'READY') this.#dueAgain(settlement.delayMs)
         else finished.push(record.id)
       } else {

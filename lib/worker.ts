@@ -41,9 +41,9 @@ export class Worker extends EventEmitter<WorkerEvents> {
     super()
     this.backend = backend
     this.options = checkWorkerOptions(options)
-    const { workerId, logger } = this.options
+    const { workerId, logger, logTasks } = this.options
     const queue = backend.openQueue({ workerId })
-    const news = new WorkerNews(this, logger ? guardedLogger(logger) : backend.logger)
+    const news = new WorkerNews(this, logger ? guardedLogger(logger) : backend.logger, logTasks ? backend : undefined)
     const [leases, errands, state] = [backend.openLeases(queue), new WorkerErrands(news), this.#state]
     this.#parts = { backend, settings: this.options, queue, leases, state, news, errands }
     this.#hands = new WorkerHands(this.#parts, () => this.#reader.abort())

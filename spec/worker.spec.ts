@@ -380,6 +380,56 @@ overEveryWorker('Worker: what it tells', (bench) => {
     expect(results.map(({ attempts }) => attempts)).to.deep.equal(Array<number>(20).fill(1))
   })
 
+  it('logs nothing of its tasks unless it is asked to', async () => {
+    const known = task('known', () => null)
+    const worker = await bench.start()
+    const settled = settledBy(worker)
+    await known.enqueue()
+    await eventually(() => settled.length === 1)
+    await worker.stop()
+    expect(bench.logged.filter(({ message }) => message !== 'task enqueued')).to.deep.equal([])
+  })
+
+  it('logs with logTasks when a task starts and how it ended: well, in vain, to run again, handed back', async () => {
+    const lines: [line: string, facts: Record<string, unknown>][] = []
+    const write = (level: string) => (facts: object, message: string) =>
+      void lines.push([`${level} ${message}`, facts as Record<string, unknown>])
+    const logger = { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') }
+    const said = (id: string): string[] => lines.filter(([, facts]) => facts['id'] === id).map(([line]) => line)
+    const gate = new Gate()
+    const good = task('good', () => null)
+    const bad = task('bad', () => Promise.reject(new RangeError('no such thing')))
+    const again = task(
+      { name: 'again', retry: { maxAttempts: 2, backoff: () => 0 }, takesContext: true },
+      ({ attempt }) => {
+        if (attempt === 1) throw new Error('not yet')
+      },
+    )
+    const held = task('held', () => gate.pass())
+    const worker = await bench.start({ logTasks: true, logger })
+    const settled = settledBy(worker)
+    const ids: string[] = []
+    for (const each of [good, bad, again, held]) ids.push((await each.enqueue()).id)
+    const [ofGood = '', ofBad = '', ofAgain = '', ofHeld = ''] = ids
+    await eventually(() => settled.length === 4 && gate.arrived === 1)
+    expect(await worker.stop({ drainTimeoutSeconds: 0 })).to.equal(1)
+    gate.open()
+    expect(said(ofGood)).to.deep.equal(['info task started', 'info task finished'])
+    expect(said(ofBad)).to.deep.equal(['info task started', 'error task failed'])
+    const notYet = 'warn task did not end; it runs again'
+    expect(said(ofAgain)).to.deep.equal([
+      ...['info task started', notYet],
+      ...['info task started', 'info task finished'],
+    ])
+    expect(said(ofHeld)).to.deep.equal(['info task started', notYet])
+    const endOf = (id: string): Record<string, unknown> | undefined =>
+      lines.findLast(([, facts]) => facts['id'] === id)?.[1]
+    expect(endOf(ofGood)).to.deep.equal({
+      ...{ id: ofGood, name: 'good', queueName: 'default', attempt: 1, status: 'SUCCESSFUL' },
+    })
+    expect(endOf(ofBad)?.['error']).to.include({ name: 'RangeError', message: 'no such thing' })
+  })
+
   it('is not touched by a logger that throws', async () => {
     const fail = (): never => {
       throw new Error('no log')
@@ -387,7 +437,7 @@ overEveryWorker('Worker: what it tells', (bench) => {
     const lost = task('lost', () => null)
     taskRegistry.delete('lost')
     const known = task('known', () => null)
-    await bench.start({ logger: { debug: fail, info: fail, warn: fail, error: fail } })
+    await bench.start({ logger: { debug: fail, info: fail, warn: fail, error: fail }, logTasks: true })
     await lost.enqueue()
     await bench.reached((await known.enqueue()).id, 'SUCCESSFUL')
   })
