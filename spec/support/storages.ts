@@ -90,14 +90,6 @@ const SHARD_GAPS: Readonly<Record<string, string>> = {
   'walks the pending list of a stream to its end, a page at a time': NO_ONE_PAGE,
 }
 
-const ONE_CLIENT =
-  'those who wait on one cluster share a client for each shard: one that is woken may take it from the others, who are told so'
-
-/** Of a cluster, beside those of shards. */
-const CLUSTER_GAPS: Readonly<Record<string, string>> = {
-  'gives one entry to one of those who wait': ONE_CLIENT,
-}
-
 const refuse = (): Promise<void> => Promise.reject(new Error('expected a gap in MEMORY_GAPS for this case, got: none'))
 const refusing: RawAccess = { damage: refuse, deliver: refuse, destroyGroups: refuse, loseLeases: refuse }
 
@@ -188,7 +180,7 @@ type Nodes = { host: string; port: number }[]
 function cluster(name: string, connect: (nodes: Nodes) => RedisClientLike, shards: number): StorageUnderTest {
   return {
     name: `cluster (${name}, ${shards} shards)`,
-    gaps: { ...CLUSTER_GAPS, ...(shards === 1 ? {} : SHARD_GAPS) },
+    gaps: shards === 1 ? {} : SHARD_GAPS,
     async open() {
       const { startNodes } = await sharedRedisCluster()
       return openOn(connect(startNodes), new Cluster5(startNodes, unused), { shards })

@@ -6,11 +6,11 @@ import { StorageClientError } from '../../errors.ts'
 import { silentLogger } from '../../logger.ts'
 import type { Logger } from '../../logger.ts'
 import { BANDS } from '../storage.ts'
-import { BlockingReader } from './blocking-reader.ts'
 import type { EntryReader } from './blocking-reader.ts'
 import { Connection } from './connection.ts'
 import { FinishListener } from './finish-listener.ts'
 import { JointReader } from './joint-reader.ts'
+import { ReaderPool } from './reader-pool.ts'
 import { Keys, rootOf } from './keys.ts'
 import { runPipeline } from './pipeline.ts'
 import { ConnectionFactory } from './redis-client.ts'
@@ -42,7 +42,7 @@ export class RedisLink {
   readonly subscriber: Connection
   readonly blocking: EntryReader
   readonly finished: FinishListener
-  readonly #reader: Connection
+  readonly #readers: ReaderPool
   /** The streams that were asked for last, and of which queues. */
   #streams: { readonly of: readonly string[]; readonly keys: readonly string[] } = { of: [], keys: [] }
 
@@ -65,9 +65,10 @@ export class RedisLink {
     this.finished = beside?.finished ?? new FinishListener(this.subscriber, this.factory.clustered)
     // No command of a cluster reads streams of two slots, so there each shard waits on a connection of its own.
     const own = !beside || this.factory.clustered
-    this.#reader = own ? new Connection(this.factory, 'reader', this.logger) : beside.#reader
-    const reader = new BlockingReader(this.#reader, this.worker)
-    this.blocking = !shard || this.factory.clustered ? reader : (beside?.blocking ?? new JointReader(reader))
+    const open = (): Connection => new Connection(this.factory, 'reader', this.logger)
+    this.#readers = own ? new ReaderPool(open, this.worker) : beside.#readers
+    const isJoint = shard !== undefined && !this.factory.clustered
+    this.blocking = isJoint ? (beside?.blocking ?? new JointReader(this.#readers)) : this.#readers
   }
 
   /** One link for each shard, over the same connections. */
@@ -78,7 +79,7 @@ export class RedisLink {
   }
 
   close(): void {
-    for (const connection of [this.producer, this.worker, this.#reader, this.subscriber]) connection.close()
+    for (const each of [this.producer, this.worker, this.#readers, this.subscriber]) each.close()
   }
 
   /** Runs a script on the producers' connection, which fails within a second. */

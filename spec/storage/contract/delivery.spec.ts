@@ -198,6 +198,22 @@ overEveryStorage('takeBlocking', (it) => {
     expect([...ids, ...idsOf(rest)]).to.have.members(records.map(({ id }) => id))
   })
 
+  it('is woken although somebody else waits longer, for another queue', async ({ storage, elapse }) => {
+    await settleOneFromReader(storage)
+    const ofOther = { queueNames: ['other'], blockMs: 10 }
+    // From now on both queues are known, and a read of one waits
+    const known = takeWaiting(storage, aBlockingTake('other', ofOther), never)
+    elapse(10)
+    await known
+    const stop = new AbortController()
+    const longer = storage.takeBlocking(aBlockingTake('other', { ...ofOther, blockMs: 600_000 }), stop.signal)
+    const waiting = takeWaiting(storage, aBlockingTake('first', { blockMs: 600_000 }), never)
+    const id = await enqueueOne(storage)
+    expect(idsOf(await waiting)).to.deep.equal([id])
+    stop.abort()
+    expect((await longer).begun).to.deep.equal([])
+  })
+
   it('begins nothing when its time is over', async ({ storage, elapse }) => {
     await storage.settle([success(await beginOne(storage))])
     const waiting = takeWaiting(storage, aBlockingTake('first', { blockMs: 10 }), never)
