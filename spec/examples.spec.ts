@@ -4,6 +4,7 @@
  */
 import { expect } from 'chai'
 import { spawn, type ChildProcess } from 'node:child_process'
+import { createHmac, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
@@ -18,7 +19,10 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const PATIENCE = { timeoutMs: 20_000 }
 
 /** Those that this file drives. */
-const EXAMPLES = ['quickstart', 'two-processes', 'delayed-and-priority', 'testing-your-tasks']
+const EXAMPLES = [
+  ...['quickstart', 'two-processes', 'delayed-and-priority', 'retries', 'in-memory', 'webhook-trigger'],
+  ...['graceful-shutdown', 'testing-your-tasks'],
+]
 
 /** A command in a process group of its own, with what it printed so far. */
 class Running {
@@ -271,18 +275,123 @@ describe('the examples', function () {
     })
   })
 
-  describe('delayed-and-priority', () => {
-    const page = readFileSync(join(root, 'examples/delayed-and-priority/README.md'), 'utf8')
-    const expected = /```text\n([^`]*)\n```/.exec(page)?.[1]?.split('\n')
+  for (const [example, storages] of [
+    ['delayed-and-priority', ['memory', 'redis']],
+    ['retries', ['memory', 'redis']],
+    ['in-memory', ['memory']],
+  ] as const) {
+    describe(example, () => {
+      const page = readFileSync(join(root, `examples/${example}/README.md`), 'utf8')
+      const expected = /```text\n([^`]*)\n```/.exec(page)?.[1]?.split('\n')
+
+      for (const storage of storages) {
+        it(`prints on ${storage} what its page says, and ends by itself`, async () => {
+          const app = startTypeScript(
+            `examples/${example}/app.ts`,
+            storage === 'redis' ? { REDIS_URL: server.url } : {},
+          )
+          expect(await app.end(), app.output).to.equal(0)
+          expect(app.lines).to.deep.equal(expected)
+        })
+      }
+    })
+  }
+
+  describe('webhook-trigger', () => {
+    const file = 'examples/webhook-trigger/app.ts'
+    const secret = 'a-secret-of-the-spec'
+    const body = JSON.stringify({ repository: { full_name: 'ada/engine' }, after: '4f2a1c0', commits: [] })
+    const signed = (text: string): string => `sha256=${createHmac('sha256', secret).update(text).digest('hex')}`
 
     for (const storage of ['memory', 'redis']) {
-      it(`prints on ${storage} what its page says, and ends by itself`, async () => {
-        const app = startTypeScript(
-          'examples/delayed-and-priority/app.ts',
-          storage === 'redis' ? { REDIS_URL: server.url } : {},
-        )
-        expect(await app.end(), app.output).to.equal(0)
-        expect(app.lines).to.deep.equal(expected)
+      it(`runs one task for a delivery on ${storage}, however often it is sent`, async () => {
+        const port = await freePort()
+        const app = startTypeScript(file, {
+          ...{ PORT: String(port), WEBHOOK_SECRET: secret },
+          ...(storage === 'redis' && { REDIS_URL: server.url }),
+        })
+        await app.printed(/^curl -i /m)
+        const send = async (headers: Record<string, string>, text = body): Promise<[number, string]> => {
+          const answer = await fetch(`http://localhost:${port}/webhooks/push`, {
+            ...{ method: 'POST', body: text },
+            headers: { 'Content-Type': 'application/json', 'X-Hub-Signature-256': signed(text), ...headers },
+          })
+          return [answer.status, await answer.text()]
+        }
+        const delivery = { 'X-GitHub-Delivery': randomUUID() }
+
+        // When it is not signed, or for another body, then it is refused, and nothing is stored
+        expect(await send({ ...delivery, 'X-Hub-Signature-256': '' })).to.deep.equal([401, 'Unauthorized'])
+        expect(await send({ ...delivery, 'X-Hub-Signature-256': signed(`${body} `) })).to.deep.equal([
+          401,
+          'Unauthorized',
+        ])
+        // When it is signed, but no push, or has no id, then it says so
+        for (const text of ['{', 'null', '{"repository":{"full_name":1},"after":"x"}']) {
+          expect(await send(delivery, text)).to.deep.equal([400, '{"error":"expected a push event"}'])
+        }
+        for (const id of ['', 'no-uuid']) expect((await send({ 'X-GitHub-Delivery': id }))[0]).to.equal(400)
+
+        // When it comes, also when it comes again, then one task runs
+        const first = await send(delivery)
+        expect(first[0]).to.equal(202)
+        expect(JSON.parse(first[1])).to.include({ id: delivery['X-GitHub-Delivery'] })
+        await app.printed(/^deployed 4f2a1c0 of ada\/engine$/m)
+        await eventually(async () => {
+          expect(await send(delivery)).to.deep.equal([
+            202,
+            JSON.stringify({ id: delivery['X-GitHub-Delivery'], status: 'SUCCESSFUL' }),
+          ])
+        })
+        expect(await app.stop('SIGTERM')).to.equal(0)
+        expect(app.lines.filter((line) => line.startsWith('deployed'))).to.have.lengthOf(1)
+      })
+    }
+
+    it('prints a line that plays the sender', async () => {
+      const port = await freePort()
+      const app = startTypeScript(file, { PORT: String(port) })
+      await app.printed(/^ .*-d '.*'$/m)
+      const [, url = '', ...words] = /^curl -i (\S+)((?: \\?\n?\s*-[Hd] '[^']*')+)$/m.exec(app.output) ?? []
+      const given = [...words.join('').matchAll(/-([Hd]) '([^']*)'/g)].map(
+        ([, flag, value = '']) => [flag, value] as const,
+      )
+      const headers = given.flatMap(([flag, value]) => (flag === 'H' ? [value.split(': ') as [string, string]] : []))
+      const [body = ''] = given.flatMap(([flag, value]) => (flag === 'd' ? [value] : []))
+      const answer = await fetch(url, { method: 'POST', headers, body })
+      expect(answer.status).to.equal(202)
+      await app.printed(/^deployed 4f2a1c0 of ada\/engine$/m)
+    })
+  })
+
+  describe('graceful-shutdown', () => {
+    async function startApp(environment: NodeJS.ProcessEnv): Promise<[app: Running, url: string]> {
+      const port = await freePort()
+      const variables = { PORT: String(port), DRAIN_SECONDS: '1', ...environment }
+      const app = startTypeScript('examples/graceful-shutdown/app.ts', variables)
+      await app.printed(/^curl /m)
+      return [app, `http://localhost:${port}`]
+    }
+
+    for (const storage of ['memory', 'redis']) {
+      it(`lets what is short end and hands back what is long, on ${storage}`, async () => {
+        // A database of its own, as it leaves a task that waits.
+        const environment = storage === 'redis' ? { REDIS_URL: `${server.url}/1` } : {}
+        const [app, url] = await startApp(environment)
+        await text(`${url}/long`, { method: 'POST' })
+        await app.printed(/^long: begins, attempt 1$/m)
+        await text(`${url}/short`, { method: 'POST' })
+        await app.printed(/^short: begins$/m)
+        expect(await app.stop('SIGTERM')).to.equal(0)
+        expect(app.lines).to.include.members(['draining for 1 s', 'short: done'])
+        expect(app.lines.slice(-2)).to.deep.equal(['long: stops', 'handed back: 1'])
+        if (storage === 'memory') return
+
+        // Then the next process runs it, and counts no attempt before its own
+        const [next] = await startApp(environment)
+        await next.printed(/^long: begins, attempt 1$/m)
+        expect(await next.stop('SIGINT')).to.equal(0)
+        expect(next.lines.slice(-2)).to.deep.equal(['long: stops', 'handed back: 1'])
       })
     }
   })
