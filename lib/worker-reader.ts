@@ -1,6 +1,7 @@
 /**
- * The blocking read of an idle worker: one at a time, on a slot of its own; what it brings begins at once. A read that fails
- * is followed by a pause that grows. Ends early when asked to: at a stop, for other queues, for whoever has to run alone.
+ * The blocking read of an idle worker: one at a time, on a slot of its own; what it brings begins at once. A read that is
+ * refused is followed by a pause that grows. Ends early when asked to: at a stop, for other queues, for whoever has to run
+ * alone.
  */
 import { systemClock } from './clock.ts'
 import { jittered } from './worker-errands.ts'
@@ -48,9 +49,9 @@ export class WorkerReader {
 
   async #read(signal: AbortSignal): Promise<void> {
     const { backend, queue, state, news } = this.#parts
+    const { blockTimeoutMs: blockMs } = backend.limits
     const sentAtMs = systemClock.monotonicMs()
     try {
-      const { blockTimeoutMs: blockMs } = backend.limits
       const taken = await queue.takeBlocking({ queueNames: state.queueNames, blockMs, signal })
       this.#reading = undefined
       this.#backoffMs = FIRST_BACKOFF_MS
@@ -59,8 +60,10 @@ export class WorkerReader {
         this.#hands.begin(taken.begun, sentAtMs)
       }
     } catch (error) {
-      // The next turn looks for what this read may have brought; the next read waits longer with each failure.
+      // The next turn looks for what this read may have brought; the next read waits longer with each failure, except that
+      // a read that had waited its time was not refused: its connection died.
       state.mustRecover = true
+      if (systemClock.monotonicMs() - sentAtMs >= blockMs) this.#backoffMs = FIRST_BACKOFF_MS
       this.#pause()
       news.failed(error)
     } finally {

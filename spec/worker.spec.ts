@@ -1,10 +1,12 @@
 /** Worker: its life, its slots, which tasks it takes and when, and what it tells. */
 import { expect } from 'chai'
 import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { RedisTaskBackend, StorageUnavailableError, task, TaskOptionError, taskRegistry, Worker } from '../lib/index.ts'
 import { caught, closedAtEnd } from './backends/backends-under-test.ts'
 import { Gate, median, overEveryWorker, overRedisWorker, settledBy } from './faults/support/workers.ts'
 import { eventually } from './support/eventually.ts'
+import type { Storage } from '../lib/storage/storage.ts'
 
 overEveryWorker('Worker: start, stop and run', (bench) => {
   it('runs tasks from start to stop, and may be told both twice', async () => {
@@ -454,3 +456,23 @@ overRedisWorker('Worker: without a server', () => {
     }
   })
 })
+
+overEveryWorker(
+  'Worker: blocking reads that die',
+  (bench) => {
+    it('reads again soon after each of them that had waited its time, however many there were', async () => {
+      const { storage } = bench.backend
+      let reads = 0
+      const dies: Storage['takeBlocking'] = async ({ blockMs }) => {
+        reads += 1
+        await sleep(blockMs)
+        throw new StorageUnavailableError('end a blocking read', 'no answer', 'the read goes on')
+      }
+      Object.assign(storage, { takeBlocking: dies })
+      await bench.start()
+      // A pause that doubles with each of them would be at eight seconds by now
+      await eventually(() => reads === 6, { timeoutMs: 5_000 })
+    })
+  },
+  { blockTimeoutMs: 50 },
+)

@@ -26,7 +26,7 @@ async function manyExecute(): Promise<void> {
   const runById = new Set<string>()
   const answers: Record<string, number> = {}
   const executedTwice: string[] = []
-  const failed = await run.enqueue({ name: 'flaky' }, lists(Math.ceil(count / 3), 0))
+  const failed = await run.enqueue({ name: 'flaky' }, lists(Math.floor(count / 3), 0))
   await run.drained()
   const execute = async (id: string, web: number): Promise<boolean> => {
     const response = await fetch(`http://127.0.0.1:${webs[web % webs.length]?.port}/tasks/execute/${id}/`, {

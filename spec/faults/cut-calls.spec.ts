@@ -134,7 +134,7 @@ const TRIALS: Readonly<Record<string, Trial>> = {
 
 /** Every so many bytes, and the last ones. */
 function pointsOf(length: number): number[] {
-  const step = sized(Math.ceil(length / 6), length > 2_000 ? 211 : 7)
+  const step = sized(Math.ceil(length / 6), 7)
   const points = [length - 1, length]
   for (let point = 1; point < length - 1; point += step) points.unshift(point)
   return points

@@ -38,7 +38,9 @@ async function deadReader(): Promise<void> {
     await began((await run.enqueue({}, [[]]))[0] ?? '')
     for (const round of Array.from({ length: sized(1, 10) }, (_, index) => index)) {
       // When every connection dies while the read waits, and something is read into the dead one
+      const over = performance.now()
       await eventually(blocked)
+      figures['blockedAgainMs'] = Math.max(figures['blockedAgainMs'] ?? 0, Math.round(performance.now() - over))
       const dead = proxy.swallow()
       const at = performance.now()
       const [into = ''] = await run.enqueue({}, [[]])
