@@ -64,7 +64,7 @@ const MUTANTS = [
   {
     row: 'F4',
     wrong: 'enqueue does not look for a record of that id',
-    text: "if seen[id] or (someExist and redis.call('EXISTS', records[k]) == 1) then",
+    text: "if seen[id] or (someExist and call('EXISTS', records[n]) == 1) then",
     instead: 'if seen[id] then',
   },
   {

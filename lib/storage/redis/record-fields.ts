@@ -152,9 +152,6 @@ export const BEGUN_COLUMNS = [
   'handBacks',
 ] as const
 
-/** Up to `runAfter`. */
-const FIRST_COLUMNS = BEGUN_COLUMNS.indexOf('runAfter') + 1
-
 /** A row of a take, begin, reclaim or run-by-id: a word, then its facts. */
 export type Row = readonly string[]
 
@@ -163,31 +160,23 @@ const number = (text: string | undefined, otherwise: number): number => {
   return Number.isSafeInteger(value) ? value : otherwise
 }
 
-/**
- * A BEGUN row as a delivery. Damage that the script did not see (an odd number) is shown as the field's empty value.
- * A first attempt's row ends early (begin-entries.lua): the rest follows from its fence, which is the time in µs, and from the
- * claim that began it.
- */
-export function deliveryOf(row: Row, workerId = ''): Delivery {
+/** A BEGUN row as a delivery. Damage that the script did not see (an odd number) is shown as the field's empty value. */
+export function deliveryOf(row: Row): Delivery {
   const [, id = '', entryId = '', token = '', fenceText, attempts, leaseUntil, queueName = '', name = ''] = row
-  const [args = '', runAfter = ''] = [row[11], row[12]]
-  const fence = number(fenceText, 0)
-  const isFirst = row.length <= FIRST_COLUMNS
-  const begunAt = Math.floor(fence / 1_000)
   const record: StoredRecord = {
     id,
     name,
     queueName,
     priority: number(row[9], 0),
     status: 'RUNNING',
-    args,
+    args: row[11] ?? '',
     enqueuedAt: number(row[10], 0),
-    runAfter: runAfter === '' ? null : number(runAfter, 0),
-    startedAt: isFirst ? begunAt : number(row[14], 0),
-    lastAttemptedAt: isFirst ? begunAt : number(row[13], 0),
+    runAfter: timeOf(row[12]),
+    startedAt: number(row[14], 0),
+    lastAttemptedAt: number(row[13], 0),
     finishedAt: null,
     attempts: number(attempts, 1),
-    workerIds: isFirst ? [workerId] : list(row[15] ?? '', ' '),
+    workerIds: list(row[15] ?? '', ' '),
     errors: list(row[16] ?? '', '\n'),
     returnValue: null,
     crashes: number(row[17], 0),
@@ -195,9 +184,50 @@ export function deliveryOf(row: Row, workerId = ''): Delivery {
     entryId,
     leaseToken: token,
     leaseUntil: number(leaseUntil, 0),
-    fence,
+    fence: number(fenceText, 0),
   }
   return { lease: { id, token, entryId }, record }
+}
+
+const timeOf = (text: string | undefined): number | null => (text ? number(text, 0) : null)
+
+/** Words of a FIRST row before its records, and for each of them. */
+const FIRST_HEAD = 7
+const FIRST_WORDS = 5
+
+/** A FIRST row as deliveries: what it does not say follows from its fence, which is the time in µs, and from who claimed. */
+function* firstDeliveries(row: Row, workerId: string): Iterable<Delivery> {
+  const [, token = '', fenceText, leaseUntil, queueName = '', name = '', priority] = row
+  const fence = number(fenceText, 0)
+  const begunAt = Math.floor(fence / 1_000)
+  const common = { name, queueName, priority: number(priority, 0), leaseUntil: number(leaseUntil, 0) }
+  for (let at = FIRST_HEAD; at < row.length; at += FIRST_WORDS) {
+    const [id = '', entryId = ''] = [row[at], row[at + 1]]
+    const record: StoredRecord = {
+      id,
+      name: common.name,
+      queueName: common.queueName,
+      priority: common.priority,
+      status: 'RUNNING',
+      args: row[at + 3] ?? '',
+      enqueuedAt: number(row[at + 2], 0),
+      runAfter: timeOf(row[at + 4]),
+      startedAt: begunAt,
+      lastAttemptedAt: begunAt,
+      finishedAt: null,
+      attempts: 1,
+      workerIds: [workerId],
+      errors: [],
+      returnValue: null,
+      crashes: 0,
+      handBacks: 0,
+      entryId,
+      leaseToken: token,
+      leaseUntil: common.leaseUntil,
+      fence,
+    }
+    yield { lease: { id, token, entryId }, record }
+  }
 }
 
 /** What a list of rows says: the attempts begun, the entries passed over, and notes for the one who asked. */
@@ -218,8 +248,11 @@ export function readRows(rows: readonly Row[], workerId: string): RowsRead {
   let indexError: string | undefined
   for (const row of rows) {
     switch (row[0]) {
+      case 'FIRST':
+        begun.push(...firstDeliveries(row, workerId))
+        break
       case 'BEGUN':
-        begun.push(deliveryOf(row, workerId))
+        begun.push(deliveryOf(row))
         break
       case 'CRASHED':
         crashed.push(row[1] ?? '')

@@ -118,7 +118,7 @@ export class RedisDeliveries implements DeliveryStorage {
   }
 
   async settle(items: readonly Settlement[]): Promise<readonly SettleWord[]> {
-    return this.#link.words(items.length, await this.#link.deliver(settleCall(items))) as SettleWord[]
+    return this.#settleWords(items.length, await this.#link.deliver({ name: 'settle', args: settleWordsOf(items) }))
   }
 
   async settleAndTake(
@@ -130,18 +130,12 @@ export class RedisDeliveries implements DeliveryStorage {
       taken: await this.take(request),
     })
     if (!this.#scriptedReads) return await apart()
+    const settling = settleWordsOf(items)
+    const args = [...claimArgs(request), String(request.count), String(settling.length), ...settling]
+    args.push(...this.#link.streams(request.queueNames))
     let reply: unknown
     try {
-      reply = await this.#link.deliver({
-        name: 'settle-and-take',
-        args: [
-          ...claimArgs(request),
-          String(request.count),
-          String(items.length),
-          ...settleCall(items).args,
-          ...this.#link.streams(request.queueNames),
-        ],
-      })
+      reply = await this.#link.deliver({ name: 'settle-and-take', args })
     } catch (error) {
       // Sent again, the settle answers what it answered.
       if (!refusesScriptedReads(error)) throw error
@@ -149,7 +143,7 @@ export class RedisDeliveries implements DeliveryStorage {
       return await apart()
     }
     const [settled, taken] = reply as readonly [unknown, unknown]
-    const words = this.#link.words(items.length, settled) as SettleWord[]
+    const words = this.#settleWords(items.length, settled)
     return { words, taken: await this.#noted(request, taken) }
   }
 
@@ -217,6 +211,15 @@ export class RedisDeliveries implements DeliveryStorage {
     return await this.#link.producer.send('find its oldest waiting records', (client) =>
       longestWaits(client, this.#link.keys, this.#link.group, queueNames),
     )
+  }
+
+  /** The answer of settle-items.lua names only what was refused. */
+  #settleWords(count: number, reply: unknown): SettleWord[] {
+    const [indexError, ...refused] = reply as [string, ...(number | SettleWord)[]]
+    this.#link.noteIndexError(indexError === '' ? undefined : indexError)
+    const words = new Array<SettleWord>(count).fill('SETTLED')
+    for (let at = 0; at < refused.length; at += 2) words[Number(refused[at]) - 1] = refused[at + 1] as SettleWord
+    return words
   }
 
   #takeCall(request: TakeRequest): ScriptCall {
@@ -316,12 +319,24 @@ function claimArgs({ consumer, call, leaseMs, workerId }: Claim): string[] {
   return [consumer, call, String(leaseMs), workerId]
 }
 
-function settleCall(items: readonly Settlement[]): ScriptCall {
-  const args: string[] = []
-  for (const { lease, outcome, payload, delayMs } of items) {
-    args.push(lease.id, lease.token, outcome, payload, String(delayMs))
+/** Outcomes as settle-items.lua takes them: what neighbours have in common is said once. */
+function settleWordsOf(items: readonly Settlement[]): string[] {
+  const words: string[] = []
+  let first: Settlement | undefined
+  let countAt = 0
+  let count = 0
+  for (const item of items) {
+    const { lease, outcome, payload, delayMs } = item
+    if (first?.lease.token !== lease.token || first.outcome !== outcome || first.delayMs !== delayMs) {
+      first = item
+      countAt = words.push(lease.token, outcome, String(delayMs), '') - 1
+      count = 0
+    }
+    count += 1
+    words[countAt] = String(count)
+    words.push(lease.id, payload)
   }
-  return { name: 'settle', args }
+  return words
 }
 
 function isNoGroup(error: unknown): boolean {

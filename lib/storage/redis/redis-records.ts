@@ -30,17 +30,16 @@ export class RedisRecords implements RecordStorage {
   async enqueue(
     records: readonly NewRecord[],
   ): Promise<readonly ({ word: 'ENQUEUED'; enqueuedAt: number } | { word: 'EXISTS' })[]> {
-    const args: string[] = []
-    for (const { id, queueName, name, priority, runAfter, args: json } of records) {
-      args.push(id, queueName, name, String(priority), runAfter === null ? '' : String(runAfter), json)
-    }
-    const words = (await this.#link.produce('enqueue', args)) as string[]
-    this.#link.noteIndexError(words[records.length * 2])
-    return records.map((_, index) =>
-      words[index * 2] === 'ENQUEUED'
-        ? { word: 'ENQUEUED', enqueuedAt: Number(words[index * 2 + 1]) }
-        : { word: 'EXISTS' },
-    )
+    const [enqueuedAt, indexError, ...existing] = (await this.#link.produce('enqueue', runsOf(records))) as [
+      string,
+      string,
+      ...number[],
+    ]
+    this.#link.noteIndexError(indexError === '' ? undefined : indexError)
+    const enqueued = { word: 'ENQUEUED', enqueuedAt: Number(enqueuedAt) } as const
+    const answers: (typeof enqueued | { readonly word: 'EXISTS' })[] = records.map(() => enqueued)
+    for (const position of existing) answers[position - 1] = { word: 'EXISTS' }
+    return answers
   }
 
   async find(ids: readonly string[], brief?: Brief): Promise<readonly FoundRecord[]> {
@@ -175,6 +174,31 @@ export class RedisRecords implements RecordStorage {
       )
     }
   }
+}
+
+/** Records as enqueue.lua takes them: what neighbours have in common is said once. */
+function runsOf(records: readonly NewRecord[]): string[] {
+  const words: string[] = []
+  let first: NewRecord | undefined
+  let countAt = 0
+  let count = 0
+  for (const record of records) {
+    const { id, queueName, name, priority, runAfter, args } = record
+    if (
+      first?.queueName !== queueName ||
+      first.name !== name ||
+      first.priority !== priority ||
+      first.runAfter !== runAfter
+    ) {
+      first = record
+      countAt = words.push(queueName, name, String(priority), runAfter === null ? '' : String(runAfter), '') - 1
+      count = 0
+    }
+    count += 1
+    words[countAt] = String(count)
+    words.push(id, args)
+  }
+  return words
 }
 
 /** Promise.withResolvers, which Node 20 does not have. */

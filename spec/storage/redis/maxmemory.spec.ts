@@ -24,6 +24,7 @@ import {
   begunOf,
   enqueue,
   ERROR,
+  expandFirsts,
   failOne,
   LEASE_MS,
   recordOf,
@@ -138,7 +139,7 @@ describe('a server at its memory limit, or one that takes no writes at all', () 
     await enqueue(bench, { id: 'a', runAfter })
     return { id: 'a', leaseToken: '', entryId: (await recordOf(bench))['entryId'] ?? '' }
   }
-  const words = (rows: unknown): unknown => (rows as string[][]).map((row) => row[0])
+  const words = (rows: unknown): unknown => expandFirsts(rows as string[][]).map(([word]) => word)
   const reclaim = async (crashLimit = 3): Promise<unknown> =>
     words(
       (

@@ -7,7 +7,8 @@
 import type { ScriptName } from '../../../lib/storage/redis/scripts.ts'
 import { recordsOf, violations } from './keyspace.ts'
 import type { Keyspace } from './keyspace.ts'
-import type { ScriptBench } from './scripts/support.ts'
+import { enqueueAnswers, enqueueWords, expandFirsts, settleAnswers, settleWords } from './scripts/support.ts'
+import type { EnqueueReply, RecordFields, ScriptBench, SettleFields, SettleReply } from './scripts/support.ts'
 
 const LEASE_MS = 1_000
 /** Below a lease: a person may ask for a shorter limit, and a live lease is left alone all the same. */
@@ -264,17 +265,18 @@ export class RandomWalk {
   async #settle(worker: WalkWorker): Promise<void> {
     const chosen = [...worker.inHand].filter(() => this.#chance(0.6))
     if (chosen.length === 0) return
-    const outcomes = chosen.map(() => this.#pick(['SUCCESSFUL', 'FAILED', 'FAILED', 'READY']))
-    const args = chosen.flatMap(([id, { token }], index) => [
-      ...[id, token, outcomes[index] ?? '', outcomes[index] === 'SUCCESSFUL' ? '"done"' : ERROR],
-      this.#pick([0, 500]),
-    ])
-    const words = await this.#words('settle', args)
+    const outcomes = chosen.map(() => this.#pick(['SUCCESSFUL', 'FAILED', 'FAILED', 'READY'] as const))
+    const items = chosen.map(([id, { token }], index): SettleFields => {
+      const outcome = outcomes[index] ?? 'READY'
+      const payload = outcome === 'SUCCESSFUL' ? '"done"' : ERROR
+      return { id, leaseToken: token, outcome, payload, delayMs: this.#pick([0, 500]) }
+    })
+    const words = await this.#settleItems(items)
     if (this.#chance(0.2)) {
       // The reply was lost. Others may take what was put back before the call is sent again.
       for (const [, held] of chosen) held.deadlineMs = 0
       if (this.#chance(0.5)) await this.#take(this.#pick(this.#workers.filter((other) => other !== worker)))
-      const again = await this.#words('settle', args)
+      const again = await this.#settleItems(items)
       if (words.join() !== again.join()) this.#fail(`settle sent again: ${words.join()}, then ${again.join()}`)
     }
     chosen.forEach(([id, { token, deadlineMs }], index) => {
@@ -297,13 +299,13 @@ export class RandomWalk {
     const record = recordsOf(this.#space ?? this.#fail('no keyspace')).get(id)
     if (record?.['leaseToken'] === token) return
     const before = await this.#record(id)
-    const calls: [ScriptName, (string | number)[]][] = [
-      ['settle', [id, token, 'SUCCESSFUL', '"late"', 0]],
-      ['requeue', ['', id, token, '']],
-      ['renew', ['late', LEASE_MS, id, token]],
+    const calls: (() => Promise<readonly string[]>)[] = [
+      () => this.#settleItems([{ id, leaseToken: token, payload: '"late"' }]),
+      () => this.#words('requeue', ['', id, token, '']),
+      () => this.#words('renew', ['late', LEASE_MS, id, token]),
     ]
-    for (const [name, args] of calls) {
-      const [word] = await this.#words(name, args)
+    for (const call of calls) {
+      const [word] = await call()
       if (word === 'RENEWED') this.#fail(`a late renew moved ${id}`)
       if (word === 'SETTLED' && !this.#settled.has(`${id} ${token}`))
         this.#fail(`a late settle passed for ${id} ${token}`)
@@ -361,7 +363,8 @@ export class RandomWalk {
           stream,
           cursor,
         ]
-        const [next, ...rows] = (await this.#bench.run('reclaim', ...args)) as [string, ...Row[]]
+        const [next, ...found] = (await this.#bench.run('reclaim', ...args)) as [string, ...Row[]]
+        const rows = expandFirsts(found)
         this.#countRows('reclaim', rows)
         this.#finals += rows.filter(([word]) => word === 'CRASHED').length
         if (replies === 'some are lost' && this.#chance(0.1)) worker.replyLost = true
@@ -414,13 +417,14 @@ export class RandomWalk {
     const ids = Array.from({ length: 1 + this.#below(3) }, () =>
       this.#chance(0.15) && this.#known.length > 0 ? this.#someId() : `id${++this.#ids}`,
     )
-    const args = ids.flatMap((id) => [
-      ...[id, this.#pick(QUEUES), this.#pick(NAMES), this.#pick([-5, 0, 5])],
-      ...[this.#chance(0.3) ? this.#bench.nowMs + this.#below(3000) : '', '[1]'],
-    ])
-    const words = await this.#words('enqueue', args)
+    const records = ids.map((id): RecordFields => {
+      const runAfter = this.#chance(0.3) ? this.#bench.nowMs + this.#below(3000) : ''
+      const kind = { queueName: this.#pick(QUEUES), name: this.#pick(NAMES), priority: this.#pick([-5, 0, 5]) }
+      return { id, ...kind, runAfter, args: '[1]' }
+    })
+    const words = await this.#store(records)
     if (this.#chance(0.2)) {
-      const again = await this.#words('enqueue', args)
+      const again = await this.#store(records)
       if (again.some((word, index) => index % 2 === 0 && word !== 'EXISTS'))
         this.#fail(`enqueue again: ${again.join()}`)
     }
@@ -449,7 +453,7 @@ export class RandomWalk {
       // It ends at once, and only then the request comes in again.
       this.#begun(worker, row, 'run-by-id')
       worker.inHand.delete(id)
-      await this.#words('settle', [id, row[3] ?? '', 'FAILED', ERROR, 0])
+      await this.#settleItems([{ id, leaseToken: row[3] ?? '', outcome: 'FAILED', payload: ERROR }])
       this.#settled.add(`${id} ${row[3] ?? ''}`)
       this.#finals += 1
       const again = (await this.#bench.run('run-by-id', ...args)) as Row
@@ -617,9 +621,8 @@ export class RandomWalk {
       )
       const held = [...worker.inHand]
       worker.inHand.clear()
-      const words = await this.#words(
-        'settle',
-        held.flatMap(([id, { token }]) => [id, token, 'SUCCESSFUL', '"done"', 0]),
+      const words = await this.#settleItems(
+        held.map(([id, { token }]) => ({ id, leaseToken: token, payload: '"done"' })),
       )
       this.#finals += words.filter((word) => word === 'SETTLED').length
       await this.#look()
@@ -692,9 +695,23 @@ export class RandomWalk {
   }
 
   async #rows(name: ScriptName, args: readonly (string | number)[]): Promise<readonly Row[]> {
-    const rows = (await this.#bench.run(name, ...args)) as Row[]
+    const rows = expandFirsts((await this.#bench.run(name, ...args)) as Row[])
     this.#countRows(name, rows)
     return rows
+  }
+
+  async #store(records: readonly RecordFields[]): Promise<readonly string[]> {
+    const reply = (await this.#bench.run('enqueue', ...records.flatMap(enqueueWords))) as EnqueueReply
+    const words = enqueueAnswers(records.length, reply)
+    for (const word of words) if (/^[A-Z]+$/.test(word)) this.#count('enqueue', word)
+    return words
+  }
+
+  async #settleItems(items: readonly SettleFields[]): Promise<readonly string[]> {
+    const reply = (await this.#bench.run('settle', ...items.flatMap(settleWords))) as SettleReply
+    const words = settleAnswers(items.length, reply)
+    for (const word of words) if (/^[A-Z]+$/.test(word)) this.#count('settle', word)
+    return words
   }
 
   async #words(name: ScriptName, args: readonly (string | number)[]): Promise<readonly string[]> {

@@ -1,15 +1,14 @@
 -- A busy worker's turn: settle what ended, then take what fits. One call in place of two.
 -- KEYS    leases
--- ARGV    root, group, consumer, call, leaseMs, workerId, count, items, then id, token, outcome, payload, delayMs for each
---         item (at most 100), then the streams in the order they are emptied
+-- ARGV    root, group, consumer, call, leaseMs, workerId, count, how many words the items take, then those of settle-items.lua
+--         (at most 100 items), then the streams in the order they are emptied
 -- Returns the answer of settle.lua, the answer of take.lua
--- Repeat  SETTLED for what was settled; takes further entries, as take.lua does.
+-- Repeat  What was settled stays so; takes further entries, as take.lua does.
 -- Memory  The first write is a ZREM or XREADGROUP: it passes at maxmemory, and so does what follows.
 local now = redis.call('TIME')
-local last = 8 + 5 * tonumber(ARGV[8])
+local last = 8 + tonumber(ARGV[8])
 local answers = settleItems(9, last, now)
-answers[#answers + 1] = indexError
 indexError = nil
 local rows, failed = takeEntries(last + 1, tonumber(ARGV[7]), ARGV[2], ARGV[3], now, ARGV[4], tonumber(ARGV[5]), ARGV[6])
 if failed then return redis.error_reply(failed) end
-return { { unpack(answers) }, { unpack(rows) } }
+return { answers, { unpack(rows) } }

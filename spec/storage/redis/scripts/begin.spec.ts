@@ -6,6 +6,7 @@ import {
   begunOf,
   changesOf,
   enqueue,
+  expandFirsts,
   expectWhole,
   onBench,
   recordOf,
@@ -34,7 +35,7 @@ async function begin(
   entries: readonly Entry[],
   mode: 'delivered' | 'own' = 'delivered',
 ): Promise<Rows> {
-  return (await bench.run('begin', ...claim, mode === 'own' ? '1' : '', ...entries.flat())) as Rows
+  return expandFirsts((await bench.run('begin', ...claim, mode === 'own' ? '1' : '', ...entries.flat())) as Rows)
 }
 
 const words = (rows: Rows): string[] => rows.map(([word = '', id = '']) => `${word} ${id}`)

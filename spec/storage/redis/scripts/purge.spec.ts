@@ -3,6 +3,7 @@ import { expect } from 'chai'
 import {
   beginOne,
   changesOf,
+  enqueue,
   expectWhole,
   failOne,
   ODD_NUMBERS,
@@ -184,7 +185,7 @@ describe('purge.lua', () => {
     'purges for a client without groups',
     onBench(
       async (bench) => {
-        await bench.run('enqueue', 'a', 'mail', 'send', 0, '', '[]')
+        await enqueue(bench, {})
         const row = (await bench.run('run-by-id', 'c', 'h.1', 1000, 'web', 'a', '')) as readonly string[]
         await settle(bench, { id: 'a', leaseToken: row[3] ?? '' })
         expect(await purge(bench)).to.deep.equal([1, 1, '', 0])

@@ -6,6 +6,7 @@ import {
   begunOf,
   changesOf,
   enqueue,
+  expandFirsts,
   expectWhole,
   LEASE_MS,
   ODD_NUMBERS,
@@ -42,7 +43,7 @@ async function reclaim(
 ): Promise<{ next: string; rows: Rows }> {
   const args = [...claim, count, crashLimit, idleMs, CRASHED, stream ?? bench.stream(), cursor]
   const [next, ...rows] = (await bench.run('reclaim', ...args)) as [string, ...Words[]]
-  return { next, rows }
+  return { next, rows: expandFirsts(rows) }
 }
 
 const words = (rows: Rows): string[] => rows.map(([word = '', id = '']) => `${word} ${id}`)

@@ -5,15 +5,18 @@ import {
   beginOne,
   begunOf,
   enqueue,
+  expandFirsts,
   expectWhole,
   GROUP,
   onBench,
   recordOf,
   settle,
+  settleAnswers,
+  settleWords,
   spoil,
   take,
 } from './support.ts'
-import type { Rows, ScriptBench, SettleFields, Words } from './support.ts'
+import type { Rows, ScriptBench, SettleFields, SettleReply, Words } from './support.ts'
 
 async function settleAndTake(
   bench: ScriptBench,
@@ -21,11 +24,10 @@ async function settleAndTake(
   count: number,
   claim = aClaim(),
 ): Promise<[Words, Rows]> {
-  const words = items.flatMap(({ id, leaseToken, outcome = 'SUCCESSFUL', payload = 'null', delayMs = 0 }) => [
-    ...[id, leaseToken, outcome, payload, delayMs],
-  ])
-  const streams = bench.streams('mail')
-  return (await bench.run('settle-and-take', ...claim, count, items.length, ...words, ...streams)) as [Words, Rows]
+  const words = items.flatMap(settleWords)
+  const args = [...claim, count, words.length, ...words, ...bench.streams('mail')]
+  const [settled, rows] = (await bench.run('settle-and-take', ...args)) as [SettleReply, Rows]
+  return [settleAnswers(items.length, settled), expandFirsts(rows)]
 }
 
 describe('settle-and-take.lua', () => {

@@ -192,13 +192,31 @@ export interface RecordFields {
   readonly args?: string
 }
 
+/** A record as a run of its own, as enqueue.lua takes it. */
+export function enqueueWords({
+  id = 'a',
+  queueName = 'mail',
+  name = 'send',
+  priority = 0,
+  runAfter = '',
+  args = '[]',
+}: RecordFields): Argument[] {
+  return [queueName, name, priority, runAfter, 1, id, args]
+}
+
 export async function enqueue(bench: ScriptBench, ...records: readonly RecordFields[]): Promise<Words> {
-  const words = records.flatMap(
-    ({ id = 'a', queueName = 'mail', name = 'send', priority = 0, runAfter = '', args = '[]' }) => [
-      ...[id, queueName, name, priority, runAfter, args],
-    ],
+  const reply = (await bench.run('enqueue', ...records.flatMap(enqueueWords))) as EnqueueReply
+  return enqueueAnswers(records.length, reply)
+}
+
+export type EnqueueReply = [enqueuedAt: string, indexError: string, ...existing: number[]]
+
+/** ENQUEUED enqueuedAt | EXISTS '' for each record, then an index error or nothing. */
+export function enqueueAnswers(count: number, [enqueuedAt, indexError, ...existing]: EnqueueReply): Words {
+  const answers = Array.from({ length: count }, (_, index) =>
+    existing.includes(index + 1) ? ['EXISTS', ''] : ['ENQUEUED', enqueuedAt],
   )
-  return (await bench.run('enqueue', ...words)) as Words
+  return [...answers.flat(), ...(indexError === '' ? [] : [indexError])]
 }
 
 export const LEASE_MS = 1_000
@@ -219,7 +237,20 @@ export async function take(
     streams = bench.streams('mail'),
   }: { claim?: Words | ReturnType<typeof aClaim>; streams?: Words } = {},
 ): Promise<Rows> {
-  return (await bench.run('take', ...claim, count, ...streams)) as Rows
+  return expandFirsts((await bench.run('take', ...claim, count, ...streams)) as Rows)
+}
+
+/** A FIRST row as a BEGUN row for each of its records; it ends at `runAfter`. */
+export function expandFirsts(rows: Rows): Rows {
+  return rows.flatMap((row) => {
+    const [word, token = '', fence = '', leaseUntil = '', queueName = '', name = '', priority = '', ...words] = row
+    if (word !== 'FIRST') return [row]
+    return Array.from({ length: words.length / 5 }, (_, index) => {
+      const [id = '', entryId = '', enqueuedAt = '', args = '', runAfter = ''] = words.slice(index * 5, index * 5 + 5)
+      const kind = [queueName, name, priority, enqueuedAt, args, runAfter]
+      return ['BEGUN', id, entryId, token, fence, '1', leaseUntil, ...kind]
+    })
+  })
 }
 
 /** A BEGUN row by the names of its columns. What a first attempt's row leaves out is 0, or not known here. */
@@ -254,10 +285,30 @@ export interface SettleFields {
 }
 
 export async function settle(bench: ScriptBench, ...items: readonly SettleFields[]): Promise<Words> {
-  const words = items.flatMap(({ id, leaseToken, outcome = 'SUCCESSFUL', payload, delayMs = 0 }) => [
-    ...[id, leaseToken, outcome, payload ?? (outcome === 'SUCCESSFUL' ? 'null' : ERROR), delayMs],
-  ])
-  return (await bench.run('settle', ...words)) as Words
+  const reply = (await bench.run('settle', ...items.flatMap(settleWords))) as SettleReply
+  return settleAnswers(items.length, reply)
+}
+
+/** An outcome as a run of its own, as settle-items.lua takes it. */
+export function settleWords({
+  id,
+  leaseToken,
+  outcome = 'SUCCESSFUL',
+  payload,
+  delayMs = 0,
+}: SettleFields): Argument[] {
+  return [leaseToken, outcome, delayMs, 1, id, payload ?? (outcome === 'SUCCESSFUL' ? 'null' : ERROR)]
+}
+
+export type SettleReply = [indexError: string, ...refused: (number | string)[]]
+
+/** SETTLED | LOST | BROKEN for each item, then an index error or nothing. */
+export function settleAnswers(count: number, [indexError, ...refused]: SettleReply): Words {
+  const answers = Array.from({ length: count }, (_, index) => {
+    const at = refused.indexOf(index + 1)
+    return at === -1 ? 'SETTLED' : String(refused[at + 1])
+  })
+  return [...answers, ...(indexError === '' ? [] : [indexError])]
 }
 
 /** Enqueues, takes and fails a record. */

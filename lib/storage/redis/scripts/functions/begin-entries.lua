@@ -1,9 +1,10 @@
 -- READY -> RUNNING for entries that a consumer was handed: streams[k], entryIds[k], ids[k]. Judges all, then writes.
 -- With `own`, RUNNING under a token of the same holder -> RUNNING under a new one, the attempt number unchanged.
--- Returns one row for each, in order:
+-- Returns rows, in order:
+--   FIRST token fence leaseUntil queueName name priority, then id entryId enqueuedAt args runAfter for each: first attempts that
+--         have the former in common. The rest follows from the fence and the call, and words are dear
 --   BEGUN id entryId token fence attempts leaseUntil queueName name priority enqueuedAt args runAfter
 --         lastAttemptedAt startedAt workerIds errors crashes handBacks
---   the same up to runAfter for a first attempt: the rest follows from its fence and the call, and words are dear
 --   HELD id | DROPPED id | BROKEN id
 -- Ten fields are read for a first attempt and the rest only later on: fields read in Lua are most of a take's time.
 local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId, own)
@@ -11,11 +12,11 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
   local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
   local nowUs = now[1] * 1000000 + now[2]
   local nowText, untilText = format('%.0f', nowMs), format('%.0f', nowMs + leaseMs)
-  local rows, writes, dropped, seen = {}, {}, {}, {}
+  local rows, firsts, again, dropped, seen = {}, {}, {}, {}, {}
   local ready, running = {}, {}
   local newLeases, oldLeases = { 'ZADD', leases }, { 'ZREM', leases }
   local fenceText, token = format('%.0f', nowUs), '1:' .. call
-  local lastQueue, lastName, lastPriority, stream, leave, enter
+  local lastQueue, lastName, lastPriority, stream, leave, enter, row
   for k = 1, #ids do
     local id, entryId = ids[k], entryIds[k]
     local key = recordKey(id)
@@ -28,21 +29,30 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
       lastQueue, lastPriority, lastName, stream = queueName, v[5], nil, streamKey(queueName, v[5])
     end
     if v.err then
-      rows[k] = { 'BROKEN', id }
+      rows[#rows + 1] = { 'BROKEN', id }
     elseif v[2] ~= entryId then
-      rows[k] = { 'DROPPED', id }
+      rows[#rows + 1] = { 'DROPPED', id }
       dropped[#dropped + 1] = k
     elseif type(queueName) ~= 'string' or type(name) ~= 'string' or type(v[7]) ~= 'string' then
-      rows[k] = { 'BROKEN', id }
+      rows[#rows + 1] = { 'BROKEN', id }
     elseif stream ~= streams[k] then
-      rows[k] = { 'DROPPED', id }
+      rows[#rows + 1] = { 'DROPPED', id }
       dropped[#dropped + 1] = k
     elseif seen[id] then
-      rows[k] = { 'HELD', id }
+      rows[#rows + 1] = { 'HELD', id }
     elseif status == 'READY' then
       local enqueuedAt = v[6] and string.find(v[6], '^%d+$') and v[6] or '0'
       local args = joinArgs(key, v[7], v[10])
-      local row
+      seen[id] = true
+      if name ~= lastName then
+        lastName, row = name, nil
+        local cell = cellKey(queueName, name, 'READY')
+        leave, enter = ready[cell], running[cell]
+        if not leave then
+          leave, enter = { 'ZREM', cell }, { 'ZADD', cellKey(queueName, name, 'RUNNING') }
+          ready[cell], running[cell] = leave, enter
+        end
+      end
       if v[8] then
         local w = redis.call('HMGET', key,
           'fence', 'workerIds', 'startedAt', 'errors', 'crashes', 'handBacks', 'lastAttemptedAt')
@@ -51,23 +61,18 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
         -- A record that was attempted once has no `startedAt`: it is the time of its last attempt.
         local startedAt = (w[3] and w[3] ~= '') and w[3] or w[7] or nowText
         local fence = format('%.0f', math.max(whole(w[1] or '') + 1, nowUs))
-        row = { 'BEGUN', id, entryId, attempts .. ':' .. call, fence, attempts, untilText, queueName, name, v[5] or '0',
+        row = nil
+        again[#again + 1] = { 'BEGUN', id, entryId, attempts .. ':' .. call, fence, attempts, untilText, queueName, name, v[5] or '0',
           enqueuedAt, args, v[9] or '', nowText, startedAt, workerIds, w[4] or '', w[5] or '0', w[6] or '0' }
+        rows[#rows + 1] = again[#again]
       else
-        row = { 'BEGUN', id, entryId, token, fenceText, '1', untilText, queueName, name, v[5] or '0', enqueuedAt, args,
-          v[9] or '' }
-      end
-      rows[k] = row
-      seen[id] = true
-      writes[#writes + 1] = row
-      if name ~= lastName then
-        lastName = name
-        local from = cellKey(queueName, name, 'READY')
-        leave, enter = ready[from], running[from]
-        if not leave then
-          leave, enter = { 'ZREM', from }, { 'ZADD', cellKey(queueName, name, 'RUNNING') }
-          ready[from], running[from] = leave, enter
+        firsts[#firsts + 1] = key
+        if not row then
+          row = { 'FIRST', token, fenceText, untilText, queueName, name, v[5] or '0' }
+          rows[#rows + 1] = row
         end
+        local last = #row
+        row[last + 1], row[last + 2], row[last + 3], row[last + 4], row[last + 5] = id, entryId, enqueuedAt, args, v[9] or ''
       end
       leave[#leave + 1] = id
       local last = #enter
@@ -81,46 +86,45 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
       local wanted = attempts .. ':' .. call
       local holder = string.match(token, '^%d+:(.*)%.%d+$')
       if token == wanted or (own and holder and holder == string.match(call, '^(.*)%.%d+$')) then
-        local again = token == wanted
-        local fence = again and w[2] or format('%.0f', math.max(whole(w[2] or '') + 1, nowUs))
-        local row = { 'BEGUN', id, entryId, wanted, fence, attempts, again and w[8] or untilText, queueName, name,
+        local isRepeat = token == wanted
+        local fence = isRepeat and w[2] or format('%.0f', math.max(whole(w[2] or '') + 1, nowUs))
+        local held = { 'BEGUN', id, entryId, wanted, fence, attempts, isRepeat and w[8] or untilText, queueName, name,
           v[5] or '0', v[6] or '0', joinArgs(key, v[7], v[10]), v[9] or '', w[9] or nowText,
           w[4] or w[9] or nowText, w[3] or workerId,
           w[5] or '', w[6] or '0', w[7] or '0' }
-        rows[k] = row
+        rows[#rows + 1] = held
         seen[id] = true
-        if not again then
-          writes[#writes + 1] = row
+        if not isRepeat then
+          again[#again + 1] = held
           oldLeases[#oldLeases + 1] = id
           local last = #newLeases
           newLeases[last + 1], newLeases[last + 2] = untilText, id
         end
       else
-        rows[k] = { 'HELD', id }
+        rows[#rows + 1] = { 'HELD', id }
       end
     elseif status == 'SUCCESSFUL' or status == 'FAILED' then
-      rows[k] = { 'DROPPED', id }
+      rows[#rows + 1] = { 'DROPPED', id }
       dropped[#dropped + 1] = k
     else
-      rows[k] = { 'BROKEN', id }
+      rows[#rows + 1] = { 'BROKEN', id }
     end
   end
   for i = 1, #dropped do
     local k = dropped[i]
     dropEntry(streams[k], entryIds[k], ids[k])
   end
-  if #writes == 0 then return rows end
+  if #firsts + #again == 0 then return rows end
   writeIndex(ready)
   if #oldLeases > 2 then writeIndex({ oldLeases }) end
-  for i = 1, #writes do
-    local row = writes[i]
-    if row[15] then
-      redis.call('HSET', recordKey(row[2]), 'status', 'RUNNING', 'leaseToken', row[4], 'leaseUntil', row[7], 'fence', row[5],
-        'attempts', row[6], 'workerIds', row[16], 'startedAt', row[15], 'lastAttemptedAt', row[14])
-    else
-      redis.call('HSET', recordKey(row[2]), 'status', 'RUNNING', 'leaseToken', token, 'leaseUntil', untilText,
-        'fence', fenceText, 'attempts', '1', 'workerIds', workerId, 'lastAttemptedAt', nowText)
-    end
+  for i = 1, #firsts do
+    redis.call('HSET', firsts[i], 'status', 'RUNNING', 'leaseToken', token, 'leaseUntil', untilText, 'fence', fenceText,
+      'attempts', '1', 'workerIds', workerId, 'lastAttemptedAt', nowText)
+  end
+  for i = 1, #again do
+    local b = again[i]
+    redis.call('HSET', recordKey(b[2]), 'status', 'RUNNING', 'leaseToken', b[4], 'leaseUntil', b[7], 'fence', b[5],
+      'attempts', b[6], 'workerIds', b[16], 'startedAt', b[15], 'lastAttemptedAt', b[14])
   end
   writeIndex(running)
   writeIndex({ newLeases })
