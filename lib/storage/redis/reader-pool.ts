@@ -11,6 +11,7 @@ export class ReaderPool implements EntryReader {
   readonly #others: Connection
   readonly #connections: Connection[] = []
   readonly #free: BlockingReader[] = []
+  #closed = false
 
   /** `others` carries the word that wakes a blocked connection. */
   constructor(open: () => Connection, others: Connection) {
@@ -28,12 +29,15 @@ export class ReaderPool implements EntryReader {
   }
 
   close(): void {
+    this.#closed = true
     for (const connection of this.#connections) connection.close()
   }
 
   #another(): BlockingReader {
     const connection = this.#open()
     this.#connections.push(connection)
+    // It refuses like those that were open.
+    if (this.#closed) connection.close()
     return new BlockingReader(connection, this.#others)
   }
 }
