@@ -2,7 +2,7 @@
  * A random walk over the scripts: three workers, producers and a person do what they may do, in any order, with lost and
  * repeated replies, crashes, frozen workers, a lost `leases`, destroyed groups and a server set back to an earlier state.
  * An oracle looks after each step: the invariants of the keyspace, no token twice, fences that grow, no live attempt taken
- * away, no acknowledged record gone, no outcome accepted twice. At the end one worker is left and must finish everything.
+ * away, no acknowledged record gone, no error forgotten, no outcome accepted twice. At the end one worker is left and must finish everything.
  */
 import type { ScriptName } from '../../../lib/storage/redis/scripts.ts'
 import { recordsOf, violations } from './keyspace.ts'
@@ -102,6 +102,8 @@ export class RandomWalk {
   readonly #deleted = new Set<string>()
   readonly #fences = new Map<string, number>()
   readonly #tokens = new Map<string, Set<string>>()
+  /** As they stood after the step before. */
+  readonly #errors = new Map<string, string>()
   readonly #started = new Set<string>()
   readonly #settled = new Set<string>()
   #finals = 0
@@ -479,15 +481,20 @@ export class RandomWalk {
     const before = recordsOf(this.#space ?? this.#fail('no keyspace'))
     const args = [`cancel-${++this.#serial}`, ERROR, ...ids]
     const words = await this.#words('cancel', args)
-    ids.forEach((id, index) => {
-      if (words[index] !== 'CANCELLED') return
-      if (before.get(id)?.['status'] === 'RUNNING') this.#finals += 1
+    for (const [index, id] of ids.entries()) {
+      if (words[index] !== 'CANCELLED') continue
+      const { status = '', leaseToken: token = '' } = before.get(id) ?? {}
+      if (status === 'RUNNING') {
+        this.#finals += 1
+        const [word] = await this.#words('renew', ['told', LEASE_MS, id, token])
+        if (word !== 'CANCELLED') this.#fail(`a renew of ${id}, which was cancelled: ${word}`)
+      } else if (status !== 'READY') this.#fail(`cancel ended ${id}, which was ${status}`)
       // Whoever runs it has lost it, told or not.
       for (const { inHand } of this.#workers) {
         const held = inHand.get(id)
         if (held) held.deadlineMs = 0
       }
-    })
+    }
     if (!this.#chance(0.3)) return
     if (this.#chance(0.5)) await this.#words('retry', [`request-${++this.#serial}`, ...ids])
     const again = await this.#words('cancel', args)
@@ -596,6 +603,7 @@ export class RandomWalk {
     await this.#bench.elapse(1, [])
     this.#stored.clear()
     this.#deleted.clear()
+    this.#errors.clear()
     for (const id of recordsOf(await this.#bench.keyspace()).keys()) this.#stored.add(id)
     for (const worker of this.#workers) worker.replyLost = true
   }
@@ -648,6 +656,12 @@ export class RandomWalk {
     if (found.length > 0) this.#fail(found.join('\n  '))
     const records = recordsOf(this.#space)
     for (const id of this.#stored) if (!records.has(id)) this.#fail(`an acknowledged record is gone: ${id}`)
+    for (const [id, before] of this.#errors) {
+      const errors = records.get(id)?.['errors'] ?? before
+      if (errors !== before && !errors.startsWith(`${before}\n`)) this.#fail(`errors of ${id} are gone: ${before}`)
+    }
+    this.#errors.clear()
+    for (const [id, { errors = '' }] of records) if (errors !== '') this.#errors.set(id, errors)
   }
 
   async #told(worker: WalkWorker, rows: readonly Row[], how: string): Promise<void> {
