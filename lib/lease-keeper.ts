@@ -10,7 +10,7 @@ import type { Logger } from './logger.ts'
 import type { Heartbeat, Lease, RenewWord } from './storage/storage.ts'
 
 /** The part of a lease after which it is renewed. */
-const RENEW_AFTER = 0.3
+export const RENEW_AFTER = 0.3
 const BATCH = 100
 
 /** Whoever can renew: a StreamQueue, or the storage of a thread that does nothing else. */
@@ -81,7 +81,6 @@ export class LeaseKeeper implements Leases {
   hold(leases: readonly HeldLease[]): void {
     if (leases.length === 0) return
     const { leaseMs } = this.#renewer
-    const now = this.#clock.monotonicMs()
     let earliestMs = Infinity
     for (const held of leases) {
       const key = keyOf(held.lease)
@@ -90,9 +89,8 @@ export class LeaseKeeper implements Leases {
       this.#kept.set(key, { held, deadlineMs, lost: known?.lost ?? false })
       earliestMs = Math.min(earliestMs, deadlineMs)
     }
-    // A begin whose answer took long is renewed at once: most of its lease may be over.
-    const isLate = now - (earliestMs - leaseMs) > leaseMs * RENEW_AFTER
-    this.#renewal.at(isLate ? now : now + leaseMs * RENEW_AFTER)
+    // Counted from before the begin was sent: one whose answer took long is renewed at once, as most of its lease may be over.
+    this.#renewal.at(earliestMs - leaseMs * (1 - RENEW_AFTER))
     this.#deadline.at(earliestMs)
   }
 

@@ -22,8 +22,8 @@ const MUTANTS = [
   {
     row: 'F0',
     wrong: 'no lease is renewed',
-    text: 'this.#renewal.at(isLate ? now : now + leaseMs * RENEW_AFTER)',
-    instead: 'void isLate',
+    text: 'this.#renewal.at(earliestMs - leaseMs * (1 - RENEW_AFTER))',
+    instead: 'void earliestMs',
   },
   {
     row: 'F0',

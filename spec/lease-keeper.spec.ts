@@ -151,6 +151,12 @@ describe('LeaseKeeper', () => {
     expect(lost).to.deep.equal([{ id: 'a', atMs: RENEW_MS + LEASE_MS }])
   })
 
+  it('counts the renewal from before the begin was sent, however late it is told of it', async () => {
+    keeper.hold([held('a', { sentAtMs: clock.monotonicMs() - 1_000 })])
+    await pass(2_000)
+    expect(renewedAt()).to.deep.equal([RENEW_MS - 1_000])
+  })
+
   it('renews at once what took long to arrive, also when a renewal is planned for later', async () => {
     keeper.hold([held('a')])
     await pass(500)

@@ -3,8 +3,10 @@
  * told; the thread may die, and is gone after a stop.
  */
 import { expect } from 'chai'
+import { systemClock } from '../lib/clock.ts'
 import type { TaskLeaseLostError } from '../lib/index.ts'
 import { task } from '../lib/index.ts'
+import type { HeldLease } from '../lib/lease-keeper.ts'
 import { LeaseThreads } from './faults/support/lease-threads.ts'
 import { Gate, overRedisWorker, settledBy } from './faults/support/workers.ts'
 import { eventually } from './support/eventually.ts'
@@ -108,6 +110,57 @@ overRedisWorker(
       expect(rows.map((row) => row[1])).to.deep.equal(['second.holder'])
     })
 
+    it('costs no message for each attempt, also where each begins after the one before has ended', async () => {
+      const noop = task('noop', () => null)
+      await noop.enqueueMany(Array.from({ length: 300 }, () => []))
+      const worker = await bench.start({ concurrency: 1 })
+      await eventually(() => worker.processed === 300, { timeoutMs: 20_000 })
+      // Pages, heartbeats, and what a slow machine began late.
+      expect(threads.told.length).to.be.within(1, 30)
+    })
+
+    it('tells the thread at once of a begin whose answer came late, and of no other', async () => {
+      const heldOf = (id: string, ageMs: number): HeldLease => ({
+        lease: { id, token: `1:${id}`, entryId: '1-1' },
+        name: 'held',
+        sentAtMs: systemClock.monotonicMs() - ageMs,
+        stopAtMs: Infinity,
+        lose: () => undefined,
+      })
+      const leases = bench.backend.openLeases(bench.backend.queue)
+      try {
+        await leases.start()
+        leases.hold([heldOf('first', 0)])
+        leases.hold([heldOf('in-time', 0)])
+        leases.hold([heldOf('late', 0.5 * LEASE_MS)])
+      } finally {
+        await leases.stop()
+      }
+      expect(threads.told.map((message) => Object.keys(message))).to.deep.equal([['page'], ['look'], ['stop']])
+    })
+
+    it('keeps more attempts at a time than a page of its table holds', async () => {
+      const count = 150
+      const gate = new Gate()
+      const long = task({ name: 'long', takesContext: true }, async ({ signal }) => {
+        await gate.pass()
+        return signal.aborted
+      })
+      await bench.start({ concurrency: count, claimIntervalSeconds: 60 })
+      const results = await long.enqueueMany(Array.from({ length: count }, () => []))
+      await eventually(() => gate.arrived === count)
+      const begun = await Promise.all(results.map(({ id }) => bench.record(id)))
+      // When each of them was renewed for longer than its first lease
+      await eventually(async () => {
+        const records = await Promise.all(results.map(({ id }) => bench.record(id)))
+        return records.every((record, index) => Number(record.leaseUntil) > Number(begun[index]?.leaseUntil) + LEASE_MS)
+      })
+      gate.open()
+      for (const { id } of results) {
+        expect(await bench.reached(id, 'SUCCESSFUL')).to.include({ attempts: 1, crashes: 0, returnValue: 'false' })
+      }
+    })
+
     it('starts one thread with its worker, and leaves none behind', async () => {
       const noop = task('noop', () => null)
       const worker = bench.make()
@@ -155,6 +208,27 @@ overRedisWorker(
       expect(threads.started).to.equal(4)
       expect([begun.length, aborted]).to.deep.equal([1, false])
       expect(record).to.include({ attempts: 1, crashes: 0 })
+    })
+
+    it('tells once that a lease is lost, also when the next thread finds it lost again', async () => {
+      const gate = new Gate()
+      let aborted = 0
+      const overtaken = task({ name: 'overtaken', takesContext: true }, async ({ signal }) => {
+        signal.addEventListener('abort', () => (aborted += 1))
+        await gate.pass()
+      })
+      await bench.start({ claimIntervalSeconds: 60 })
+      const { id } = await overtaken.enqueue()
+      await eventually(() => gate.arrived === 1)
+      const { client, keys } = bench.raw
+      await client.hset(keys.record(id), { leaseToken: '2:somebody-else.1', leaseUntil: Date.now() + 3_600_000 })
+      const toldLost = (): number => threads.heard.filter((message) => 'lost' in message).length
+      await eventually(() => toldLost() === 1)
+      await threads.terminateAll()
+      await eventually(() => toldLost() === 2)
+      const told = bench.logged.filter(({ message }) => message.startsWith('the lease of a running task is lost'))
+      expect([aborted, told.length]).to.deep.equal([1, 1])
+      gate.open()
     })
   },
   // A new thread needs some of it.

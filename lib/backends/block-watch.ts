@@ -44,6 +44,8 @@ export class BlockWatch {
   begun(key: string, task: string): void {
     if (this.#inHand.size === 0) {
       this.#movedMs = this.#clock.monotonicMs()
+      // It was seen a while after it began, and may have blocked the loop at once.
+      this.#seen = Atomics.load(this.#ticks, 0)
       this.#plan()
     }
     // A lease that is held anew keeps its place.

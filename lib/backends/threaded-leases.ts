@@ -1,17 +1,21 @@
 /**
- * ThreadedLeases: main's side of the thread that renews leases (lease-thread.ts). Starts it, at the first lease at the latest, tells it
- * what to keep, hears what was lost, and starts another when it dies. Renews nothing itself.
+ * ThreadedLeases: main's side of the thread that renews leases (lease-thread.ts). Starts it, at the first lease at the latest, writes
+ * into a table what is to be kept, hears what was lost, and starts another when it dies. Renews nothing itself.
+ * The thread looks at the table by its own timer, so an attempt costs no message. A task that ends before the next look is never
+ * heard of.
  */
 import { existsSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { systemClock } from '../clock.ts'
-import { lossOf } from '../lease-keeper.ts'
+import { lossOf, RENEW_AFTER } from '../lease-keeper.ts'
 import type { HeldLease, Leases } from '../lease-keeper.ts'
 import type { Logger } from '../logger.ts'
 import type { Heartbeat, Lease } from '../storage/storage.ts'
 import type { ServerSettings } from '../storage/redis/redis-client.ts'
 import { TICK_MS } from './block-watch.ts'
 import type { Block } from './block-watch.ts'
+import { LeaseTable } from './lease-table.ts'
+import type { LeasePage, LeaseSlot } from './lease-table.ts'
 
 export interface LeaseThreadData {
   readonly server: ServerSettings
@@ -23,15 +27,20 @@ export interface LeaseThreadData {
   readonly leaseMs: number
   /** One number, moved by the event loop that runs user code. */
   readonly ticks: Int32Array
+  /** Of the table, as it is when the thread starts. */
+  readonly pages: readonly LeasePage[]
+  /** Between two looks at the table. */
+  readonly lookMs: number
 }
 
-export interface ToLeaseThread {
-  readonly hold: readonly Omit<HeldLease, 'lose'>[]
-  readonly release: readonly Lease[]
-  readonly stop: boolean
+export type ToLeaseThread =
+  /** At the table, now. */
+  | { readonly look: true }
+  /** Of the table too, from now on. */
+  | { readonly page: LeasePage }
   /** What the worker last said of itself. */
-  readonly heartbeat?: Heartbeat['fields']
-}
+  | { readonly heartbeat: Heartbeat['fields'] }
+  | { readonly stop: true }
 
 export type FromLeaseThread =
   /** The first message of each. */
@@ -55,27 +64,37 @@ const LAST_RESTART_MS = 5_000
 /** How long the longest block is told of. */
 const REMEMBERED_MS = 600_000
 
+/** The part of a lease between two looks at the table: a renewal is due after three of them. At most as long as between two ticks. */
+const LOOK_AFTER = 0.1
+
+interface Held {
+  lease: HeldLease
+  readonly slot: LeaseSlot
+  lost: boolean
+}
+
 const keyOf = ({ id, token }: Lease): string => `${id} ${token}`
 
 export class ThreadedLeases implements Leases {
-  readonly #data: LeaseThreadData
+  readonly #data: Omit<LeaseThreadData, 'pages'>
+  readonly #lookMs: number
+  readonly #table = new LeaseTable((page) => this.#thread?.postMessage({ page } satisfies ToLeaseThread))
   readonly #ticks = new Int32Array(new SharedArrayBuffer(4))
   #ticking: NodeJS.Timeout | undefined
   #heartbeat: Heartbeat['fields'] | undefined
   #longest: (Block & { readonly endedAt: number }) | undefined
   readonly #logger: Logger
-  readonly #held = new Map<string, HeldLease>()
-  #released: Lease[] = []
+  readonly #held = new Map<string, Held>()
   #thread: Worker | undefined
   /** The thread listens, or has ended. */
   #opened: Promise<void> | undefined
-  #flushing: NodeJS.Immediate | undefined
   #restart: NodeJS.Timeout | undefined
   #restartMs = 0
   #stopped = false
 
-  constructor(data: Omit<LeaseThreadData, 'ticks'>, logger: Logger) {
-    this.#data = { ...data, ticks: this.#ticks }
+  constructor(data: Omit<LeaseThreadData, 'ticks' | 'pages' | 'lookMs'>, logger: Logger) {
+    this.#lookMs = Math.min(TICK_MS, data.leaseMs * LOOK_AFTER)
+    this.#data = { ...data, ticks: this.#ticks, lookMs: this.#lookMs }
     this.#logger = logger
   }
 
@@ -85,25 +104,32 @@ export class ThreadedLeases implements Leases {
     await this.#opened
   }
 
-  /** Told before a function is called: a function that blocks this loop cannot tell any more. */
+  /** In the table before a function is called: a function that blocks this loop cannot tell any more. */
   hold(leases: readonly HeldLease[]): void {
-    for (const held of leases) this.#held.set(keyOf(held.lease), held)
+    if (this.#stopped || leases.length === 0) return
+    for (const lease of leases) this.#write(lease)
     this.#tick()
-    // Without a thread all of them go to the next one when it starts.
-    if (this.#restart === undefined) this.#post(leases)
+    // Without a thread all of them are there for the next one when it starts.
+    if (this.#restart !== undefined) return
+    this.#thread ??= this.#open()
+    if (this.#isDueBeforeLook(leases)) this.#tell({ look: true })
   }
 
-  /** Told with the next message: a lease renewed once more after its settle only answers LOST. */
+  /** The thread may renew such a lease once more; that only answers LOST, and nobody is told. */
   release(leases: readonly Lease[]): void {
-    for (const lease of leases) this.#held.delete(keyOf(lease))
-    if (this.#held.size === 0) this.#stopTicking()
-    this.#released.push(...leases)
-    this.#flushing ??= setImmediate(() => this.#post([]))
+    // Seen with the release: a block that these were in has ended.
+    Atomics.add(this.#ticks, 0, 1)
+    for (const lease of leases) {
+      const key = keyOf(lease)
+      const held = this.#held.get(key)
+      if (!held) continue
+      this.#held.delete(key)
+      this.#table.remove(held.slot)
+    }
   }
 
   async stop(): Promise<void> {
     this.#stopped = true
-    clearImmediate(this.#flushing)
     clearTimeout(this.#restart)
     this.#held.clear()
     this.#stopTicking()
@@ -111,13 +137,13 @@ export class ThreadedLeases implements Leases {
     if (!thread) return
     this.#thread = undefined
     const ended = new Promise<void>((resolve) => thread.once('exit', () => resolve()))
-    thread.postMessage({ hold: [], release: [], stop: true } satisfies ToLeaseThread)
+    thread.postMessage({ stop: true } satisfies ToLeaseThread)
     await ended
   }
 
   noteHeartbeat(fields: Heartbeat['fields']): void {
     this.#heartbeat = fields
-    this.#thread?.postMessage({ hold: [], release: [], stop: false, heartbeat: fields } satisfies ToLeaseThread)
+    this.#tell({ heartbeat: fields })
   }
 
   get blockFields(): Heartbeat['fields'] {
@@ -127,10 +153,36 @@ export class ThreadedLeases implements Leases {
     return { longestBlockMs: String(ms), longestBlockTasks: tasks.join(' '), longestBlockAt: String(endedAt) }
   }
 
+  #write(lease: HeldLease): void {
+    const key = keyOf(lease.lease)
+    const held = this.#held.get(key)
+    if (!held) {
+      this.#held.set(key, { lease, slot: this.#table.add(lease), lost: false })
+      return
+    }
+    // It may have been renewed since.
+    held.lease = { ...lease, sentAtMs: Math.max(lease.sentAtMs, held.lease.sentAtMs) }
+    this.#table.change(held.slot, held.lease)
+  }
+
+  /** Their answer came late: they cannot wait for the next look. */
+  #isDueBeforeLook(leases: readonly HeldLease[]): boolean {
+    const dueMs = systemClock.monotonicMs() + this.#lookMs - this.#data.leaseMs * RENEW_AFTER
+    return leases.some(({ sentAtMs }) => sentAtMs < dueMs)
+  }
+
+  #tell(message: ToLeaseThread): void {
+    this.#thread?.postMessage(message)
+  }
+
   /** Now, and from time to time while something is in hand: by this the thread sees that this loop turns. */
   #tick(): void {
     Atomics.add(this.#ticks, 0, 1)
-    this.#ticking ??= setInterval(() => Atomics.add(this.#ticks, 0, 1), TICK_MS)
+    // Not stopped by the release of the last lease: between two short tasks nothing is in hand.
+    this.#ticking ??= setInterval(() => {
+      Atomics.add(this.#ticks, 0, 1)
+      if (this.#held.size === 0) this.#stopTicking()
+    }, TICK_MS)
   }
 
   #stopTicking(): void {
@@ -138,19 +190,10 @@ export class ThreadedLeases implements Leases {
     this.#ticking = undefined
   }
 
-  #post(leases: readonly HeldLease[]): void {
-    clearImmediate(this.#flushing)
-    this.#flushing = undefined
-    const release = this.#released
-    this.#released = []
-    if (this.#stopped || (leases.length === 0 && !this.#thread)) return
-    const thread = (this.#thread ??= this.#open())
-    thread.postMessage({ hold: leases.map(withoutLose), release, stop: false } satisfies ToLeaseThread)
-  }
-
   #open(): Worker {
     // Without the loaders of the main thread it is there three times as fast; it needs none of them.
-    const options = { workerData: this.#data, name: 'express-tasks-redis leases', execArgv: [] }
+    const workerData = { ...this.#data, pages: this.#table.pages } satisfies LeaseThreadData
+    const options = { workerData, name: 'express-tasks-redis leases', execArgv: [] }
     const thread = new Worker(threadFile(), options)
     this.#opened = new Promise((resolve) => {
       thread.once('message', () => resolve())
@@ -166,7 +209,7 @@ export class ThreadedLeases implements Leases {
       if (!this.#stopped && this.#held.size > 0) this.#startAnother()
     })
     const heartbeat = this.#heartbeat
-    if (heartbeat) thread.postMessage({ hold: [], release: [], stop: false, heartbeat } satisfies ToLeaseThread)
+    if (heartbeat) thread.postMessage({ heartbeat } satisfies ToLeaseThread)
     return thread
   }
 
@@ -174,23 +217,33 @@ export class ThreadedLeases implements Leases {
   #startAnother(): void {
     this.#restart = setTimeout(() => {
       this.#restart = undefined
-      this.#post([...this.#held.values()])
+      // A lease counts from its last renewal, not from its begin.
+      for (const { slot, lease } of this.#held.values()) this.#table.change(slot, lease)
+      this.#thread = this.#open()
     }, this.#restartMs)
     this.#restartMs = Math.min(Math.max(this.#restartMs * 2, FIRST_RESTART_MS), LAST_RESTART_MS)
   }
 
   #hear(message: FromLeaseThread): void {
     if ('lost' in message) {
-      this.#held.get(keyOf(message.lost))?.lose(lossOf(message.lost, message.word))
+      this.#lose(message.lost, message.word)
     } else if ('renewed' in message) {
       this.#restartMs = 0
-      // For the next thread, should this one die: a lease counts from its last renewal, not from its begin.
+      // For the next thread, should this one die.
       for (const lease of message.renewed) this.#noteRenewed(keyOf(lease), message.sentAtMs)
     } else if ('block' in message) {
       this.#noteBlock(message.block)
     } else if ('log' in message) {
       this.#logger[message.log](message.facts, message.message)
     }
+  }
+
+  /** Told once, also when another thread finds it lost again. Its token names it: what has its slot by now is another. */
+  #lose(lease: Lease, word: 'LOST' | 'CANCELLED'): void {
+    const held = this.#held.get(keyOf(lease))
+    if (!held || held.lost) return
+    held.lost = true
+    held.lease.lose(lossOf(lease, word))
   }
 
   #noteBlock(block: Block): void {
@@ -203,10 +256,6 @@ export class ThreadedLeases implements Leases {
 
   #noteRenewed(key: string, sentAtMs: number): void {
     const held = this.#held.get(key)
-    if (held) this.#held.set(key, { ...held, sentAtMs })
+    if (held) held.lease = { ...held.lease, sentAtMs }
   }
-}
-
-function withoutLose({ lease, name, sentAtMs, stopAtMs }: HeldLease): Omit<HeldLease, 'lose'> {
-  return { lease, name, sentAtMs, stopAtMs }
 }

@@ -74,6 +74,15 @@ describe('BlockWatch', () => {
     expect(lasting).to.deep.equal([])
   })
 
+  it('counts from when it was told of what is in hand where the loop has not turned since', () => {
+    Atomics.add(ticks, 0, 1)
+    watch.begun('a', 'blocks/a')
+    pass(950, false)
+    expect(lasting).to.deep.equal([])
+    pass(50, false)
+    expect(lasting).to.deep.equal([{ ms: 1_000, tasks: ['blocks/a'] }])
+  })
+
   it('keeps no timer once nothing is in hand', () => {
     watch.begun('a', 'a/a')
     pass(500, true)
