@@ -173,6 +173,6 @@ describe('Faults: calls that are cut', function () {
       doctor: { violations: violations.length },
     })
     expect(violations).to.deep.equal([])
-    expect(cuts).to.be.at.least(sized(80, 1_000))
+    expect(cuts).to.be.at.least(sized(80, 600))
   })
 })
