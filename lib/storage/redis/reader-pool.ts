@@ -12,7 +12,6 @@ export class ReaderPool implements EntryReader {
   readonly #connections: Connection[] = []
   readonly #free: BlockingReader[] = []
   #closed = false
-  #closed = false
 
   /** `others` carries the word that wakes a blocked connection. */
   constructor(open: () => Connection, others: Connection) {
@@ -36,8 +35,6 @@ export class ReaderPool implements EntryReader {
 
   #another(): BlockingReader {
     const connection = this.#open()
-    // It refuses every use then.
-    if (this.#closed) connection.close()
     this.#connections.push(connection)
     // It refuses like those that were open.
     if (this.#closed) connection.close()
