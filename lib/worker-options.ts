@@ -1,5 +1,6 @@
 /** The options of a worker: every row with its bounds and default, and what `new Worker(backend, options)` takes. */
 import { WORKER_ID_PATTERN } from './executor-options.ts'
+import { isLogger } from './logger.ts'
 import type { Logger } from './logger.ts'
 import { anything, checkOptions, flag, integer, listOf, NAME_PATTERN, number, text } from './options.ts'
 
@@ -32,7 +33,7 @@ export const WORKER_OPTIONS = Object.freeze({
   workerId: text({ pattern: WORKER_ID_PATTERN, description: 'shown in workerIds' }),
   logger: anything({
     shape: 'a logger with debug, info, warn and error',
-    is: (value): value is Logger => typeof value === 'object' && value !== null && 'error' in value,
+    is: isLogger,
     description: "where it logs; the backend's logger when left out",
   }),
   logTasks: flag({ default: false, description: 'log a line when a task starts and one when it has ended' }),

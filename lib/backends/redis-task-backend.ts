@@ -1,10 +1,10 @@
 /** RedisTaskBackend: records, streams and index on Redis or Valkey. Checks its options, makes its storage, nothing else. */
-import { silentLogger } from '../logger.ts'
+import { isLogger, silentLogger } from '../logger.ts'
 import type { Logger } from '../logger.ts'
 import { anything, checkOptions, flag, integer, listOf, NAME_PATTERN, text } from '../options.ts'
 import type { Leases } from '../lease-keeper.ts'
 import { driverOptions } from '../storage/redis/redis-client.ts'
-import type { RedisClientLike, ServerSettings } from '../storage/redis/redis-client.ts'
+import type { RedisClientLike, RedisSettings, ServerSettings } from '../storage/redis/redis-client.ts'
 import type { RetryOptions } from '../retry-policy.ts'
 import { openRedis } from '../storage/sharded/redis-shards.ts'
 import { MAX_CRASHES, UNKNOWN_TASK_TIMEOUT_SECONDS } from '../stream-queue.ts'
@@ -17,11 +17,6 @@ import type { LeaseThreadData } from './threaded-leases.ts'
 const DEFAULT_URL = 'redis://localhost:6379/0'
 const WEEK_SECONDS = 604_800
 const YEARS_SECONDS = 10 * 365 * 86_400
-
-export const isLogger = (value: unknown): value is Logger =>
-  typeof value === 'object' &&
-  value !== null &&
-  ['debug', 'info', 'warn', 'error'].every((name) => typeof value[name as keyof typeof value] === 'function')
 
 /** Options that every backend with a storage has. */
 export const STORAGE_BACKEND_OPTIONS = Object.freeze({
@@ -118,14 +113,7 @@ export interface StorageBackendOptions {
   readonly logger?: Logger | undefined
 }
 
-export interface RedisBackendOptions extends StorageBackendOptions {
-  readonly redisUrl?: string | undefined
-  readonly redisHost?: string | undefined
-  readonly redisPort?: number | undefined
-  readonly redisDb?: number | undefined
-  readonly redisUsername?: string | undefined
-  readonly redisPassword?: string | undefined
-  readonly redisSsl?: boolean | undefined
+export interface RedisBackendOptions extends StorageBackendOptions, RedisSettings {
   readonly client?: RedisClientLike | undefined
   readonly keyPrefix?: string | undefined
   readonly consumerGroup?: string | undefined

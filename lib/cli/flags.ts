@@ -46,6 +46,9 @@ const SHARED = {
   },
 } as const satisfies FlagTable
 
+/** The flags that every command has. */
+export type CommandFlags = FlagTable & typeof SHARED
+
 export const RUN_FLAGS = {
   queues: { name: 'queue', row: WORKER_OPTIONS.queues },
   continuous: { name: 'continuous', row: flag({ default: false, description: WORKER_OPTIONS.continuous.description }) },

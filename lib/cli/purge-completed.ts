@@ -7,14 +7,14 @@ import { systemClock } from '../clock.ts'
 import { purgeFinished } from '../maintenance.ts'
 import type { PurgeProgress } from '../maintenance.ts'
 import type { TaskBackend } from '../task-backend.ts'
-import { helpOf, parseArguments } from './arguments.ts'
 import type { Command } from './arguments.ts'
-import { EXIT, failureOf } from './failure.ts'
+import { EXIT } from './failure.ts'
 import { PURGE_FLAGS } from './flags.ts'
 import type { PurgeSettings } from './flags.ts'
 import { openConfigured } from './open-backend.ts'
-import { Output } from './output.ts'
-import { endSoon, onSignals, packageVersion } from './process.ts'
+import type { Output } from './output.ts'
+import { onSignals } from './process.ts'
+import { runCommand } from './run-command.ts'
 
 export const PURGE_COMMAND: Command<typeof PURGE_FLAGS> = {
   name: 'purge-completed',
@@ -41,21 +41,10 @@ const LONGEST_PAUSE_MS = 100
 
 /** Runs the command; sets `process.exitCode`. */
 export async function main(argv: string[]): Promise<void> {
-  let output: Output | undefined
-  try {
-    const parsed = parseArguments(PURGE_COMMAND, argv, process.env)
-    output = new Output(parsed.wants === 'run' ? parsed.settings : { json: false, quiet: false, logLevel: 'info' })
-    if (parsed.wants === 'help') output.text(await helpOf(PURGE_COMMAND, process.stdout.columns || 100))
-    else if (parsed.wants === 'version') output.text(packageVersion())
-    else await run(parsed.settings, output)
-    process.exitCode = EXIT.ok
-  } catch (error) {
-    const failure = failureOf(error)
-    output ??= new Output({ json: false, quiet: false, logLevel: 'info' })
-    output.fail(failure)
-    process.exitCode = failure.exitCode
-  }
-  endSoon()
+  await runCommand(PURGE_COMMAND, argv, async (settings, _modules, output) => {
+    await run(settings, output)
+    return EXIT.ok
+  })
 }
 
 async function run(settings: PurgeSettings, output: Output): Promise<void> {

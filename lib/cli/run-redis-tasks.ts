@@ -4,15 +4,15 @@
  */
 import { systemClock } from '../clock.ts'
 import { TaskOptionError, verbatim } from '../errors.ts'
-import { helpOf, parseArguments } from './arguments.ts'
 import type { Command } from './arguments.ts'
 import { checkDoctorFlags, examine } from './doctor.ts'
-import { failureOf } from './failure.ts'
 import { RUN_FLAGS } from './flags.ts'
 import type { RunSettings } from './flags.ts'
-import { duration, Output } from './output.ts'
-import { endSoon, onSignals, packageVersion } from './process.ts'
+import { duration } from './output.ts'
+import type { Output } from './output.ts'
+import { onSignals } from './process.ts'
 import { listed, Report } from './report.ts'
+import { runCommand } from './run-command.ts'
 import { findSources } from './source-files.ts'
 import type { Sources } from './source-files.ts'
 import { WorkerPool } from './worker-pool.ts'
@@ -51,20 +51,7 @@ const LISTED = 20
 
 /** Runs the command; sets `process.exitCode`. */
 export async function main(argv: string[]): Promise<void> {
-  let output: Output | undefined
-  try {
-    const parsed = parseArguments(RUN_COMMAND, argv, process.env)
-    output = new Output(parsed.wants === 'run' ? parsed.settings : { json: false, quiet: false, logLevel: 'info' })
-    if (parsed.wants === 'help') output.text(await helpOf(RUN_COMMAND, process.stdout.columns || 100))
-    else if (parsed.wants === 'version') output.text(packageVersion())
-    else process.exitCode = await begin(parsed.settings, parsed.modules, output)
-  } catch (error) {
-    const failure = failureOf(error)
-    output ??= new Output({ json: false, quiet: false, logLevel: 'info' })
-    output.fail(failure)
-    process.exitCode = failure.exitCode
-  }
-  endSoon()
+  await runCommand(RUN_COMMAND, argv, begin)
 }
 
 async function begin(settings: RunSettings, modules: readonly string[], output: Output): Promise<number> {

@@ -1,6 +1,7 @@
 /** What the main thread and its worker threads say to each other: types only, all of it plain data. */
 import type { LogLevel } from '../logger.ts'
-import type { ServerFacts, Settlement, SettleWord } from '../storage/storage.ts'
+import type { ServerFacts } from '../storage/storage.ts'
+import type { SettledEvent } from '../worker-events.ts'
 import type { Failure } from './failure.ts'
 import type { Sources } from './source-files.ts'
 
@@ -69,14 +70,8 @@ export interface StartedMessage {
   readonly timeoutMs: number | null
 }
 
-export interface SettledItem {
-  readonly id: string
-  readonly name: string
-  readonly queueName: string
-  readonly attempt: number
-  readonly outcome: Settlement['outcome']
-  readonly word: SettleWord
-  readonly durationMs: number
+/** What a worker said of a settle; of the error no more than a line shows. */
+export type SettledItem = Omit<SettledEvent, 'error'> & {
   readonly error: { readonly name: string; readonly message: string } | null
 }
 
