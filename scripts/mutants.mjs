@@ -70,8 +70,8 @@ const MUTANTS = [
   {
     row: 'F4',
     wrong: 'a repeated settle is stale',
-    text: "elseif redis.call('HGET', recordKey(id), 'lastMove') == 'settle ' .. token then",
-    instead: 'elseif false then',
+    text: "elseif redis.call('HGET', record, 'lastMove') ~= 'settle ' .. token then",
+    instead: 'else',
   },
   {
     row: 'F4',
@@ -222,8 +222,8 @@ const MUTANTS = [
   {
     row: 'F30',
     wrong: 'the delivery of a record that runs is acknowledged away',
-    text: "else rows[k] = { 'HELD', id } end",
-    instead: "else rows[k] = { 'DROPPED', id } dropped[#dropped + 1] = k end",
+    text: "else rows[#rows + 1] = { 'HELD', id } end",
+    instead: "else rows[#rows + 1] = { 'DROPPED', id } dropped[#dropped + 1] = k end",
     cases: 'web process was executing',
   },
   {

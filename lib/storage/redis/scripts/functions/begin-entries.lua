@@ -17,6 +17,7 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
   local newLeases, oldLeases = { 'ZADD', leases }, { 'ZREM', leases }
   local fenceText, token = format('%.0f', nowUs), '1:' .. call
   local lastQueue, lastName, lastPriority, stream, leave, enter, row
+  local lastTime, enqueuedAt
   for k = 1, #ids do
     local id, entryId = ids[k], entryIds[k]
     local key = recordKey(id)
@@ -41,7 +42,10 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
     elseif seen[id] then
       rows[#rows + 1] = { 'HELD', id }
     elseif status == 'READY' then
-      local enqueuedAt = v[6] and string.find(v[6], '^%d+$') and v[6] or '0'
+      if v[6] ~= lastTime or not enqueuedAt then
+        lastTime = v[6]
+        enqueuedAt = lastTime and string.find(lastTime, '^%d+$') and lastTime or '0'
+      end
       local args = joinArgs(key, v[7], v[10])
       seen[id] = true
       if name ~= lastName then

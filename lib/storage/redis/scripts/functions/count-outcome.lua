@@ -1,10 +1,14 @@
 -- Counts of one call, by field of this minute's stats: <queue>:<outcome>:<bucket of the run time> and, for a first attempt,
 -- <queue>:wait:<bucket>. Bucket b holds times below 2^b ms. One HINCRBY a field; EXPIRE only when a field is new.
--- Kept apart until the end: joining names for each outcome of a batch is a twentieth of its settle.
-local counts = {}
+-- Kept apart until the end, and each bucket found once a call: in a batch most names and many times are the same.
+local counts, bucketOf = {}, {}
 local function countIn(queueName, outcome, ms)
-  local bucket = 0
-  while ms >= 1 and bucket < 24 do ms = ms / 2 bucket = bucket + 1 end
+  local bucket = ms >= 1 and bucketOf[ms] or 0
+  if ms >= 1 and bucket == 0 then
+    local rest = ms
+    while rest >= 1 and bucket < 24 do rest = rest / 2 bucket = bucket + 1 end
+    bucketOf[ms] = bucket
+  end
   local outcomes = counts[queueName] or {}
   counts[queueName] = outcomes
   local buckets = outcomes[outcome] or {}

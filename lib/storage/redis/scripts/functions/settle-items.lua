@@ -8,6 +8,7 @@ local function settleItems(first, last, now)
   local refused, todo, seen, finished = {}, {}, {}, {}
   local from, to, entries, oldLeases = {}, {}, {}, { 'ZREM', leases }
   local lastQueue, lastName, lastPriority, leave, enter, old
+  local lastTime, enqueuedAt
   local n, run = 0, first
   while run <= last do
     local token, outcome = ARGV[run], ARGV[run + 1]
@@ -15,8 +16,9 @@ local function settleItems(first, last, now)
     lastName = nil
     for i = run + 4, runEnd, 2 do
       local id, word = ARGV[i], nil
+      local record = recordKey(id)
       n = n + 1
-      local v = redis.pcall('HMGET', recordKey(id), 'leaseToken', 'queueName', 'name', 'priority', 'enqueuedAt', 'entryId',
+      local v = redis.pcall('HMGET', record, 'leaseToken', 'queueName', 'name', 'priority', 'enqueuedAt', 'entryId',
         'lastAttemptedAt', 'runAfter', 'watched')
       local queueName, name = v[2], v[3]
       if v.err then
@@ -28,7 +30,10 @@ local function settleItems(first, last, now)
           word = 'BROKEN'
         else
           seen[id] = token
-          local enqueuedAt = v[5] and string.find(v[5], '^%d+$') and v[5] or '0'
+          if v[5] ~= lastTime or not enqueuedAt then
+            lastTime = v[5]
+            enqueuedAt = lastTime and string.find(lastTime, '^%d+$') and lastTime or '0'
+          end
           -- Most of a batch is one task's: its key is joined once and not a hundred times.
           if name ~= lastName or queueName ~= lastQueue then
             lastQueue, lastName, old = queueName, name, nil
@@ -53,7 +58,7 @@ local function settleItems(first, last, now)
             old[#old + 1] = v[6]
           end
           size = #todo
-          todo[size + 1], todo[size + 2], todo[size + 3] = run, i, v
+          todo[size + 1], todo[size + 2], todo[size + 3], todo[size + 4] = run, i, v, record
           if outcome ~= 'READY' then
             local begunMs = tonumber(v[7]) or nowMs
             local waitMs = isFirst and begunMs - math.max(tonumber(enqueuedAt), tonumber(v[8] or '') or 0) or nil
@@ -61,7 +66,7 @@ local function settleItems(first, last, now)
             if type(v[9]) == 'string' then finished[#finished + 1] = id end
           end
         end
-      elseif redis.call('HGET', recordKey(id), 'lastMove') ~= 'settle ' .. token then
+      elseif redis.call('HGET', record, 'lastMove') ~= 'settle ' .. token then
         word = 'LOST'
       end
       if word then
@@ -79,10 +84,9 @@ local function settleItems(first, last, now)
         writeIndex({ { 'XACK', stream, group, unpack(gone) }, { 'XDEL', stream, unpack(gone) } })
       end
     end
-    for k = 1, #todo, 3 do
-      local head, i, v = todo[k], todo[k + 1], todo[k + 2]
+    for k = 1, #todo, 4 do
+      local head, i, v, record = todo[k], todo[k + 1], todo[k + 2], todo[k + 3]
       local outcome, id, payload, lastMove = ARGV[head + 1], ARGV[i], ARGV[i + 1], 'settle ' .. ARGV[head]
-      local record = recordKey(id)
       if outcome == 'SUCCESSFUL' and payload == 'null' then
         -- Most tasks return nothing: a SUCCESSFUL record without the field has returned null.
         redis.call('HSET', record, 'status', outcome, 'entryId', '', 'leaseToken', '', 'lastMove', lastMove,
