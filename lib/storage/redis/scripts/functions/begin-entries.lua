@@ -21,9 +21,8 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
   for k = 1, #ids do
     local id, entryId = ids[k], entryIds[k]
     local key = recordKey(id)
-    local v = redis.pcall('HMGET', key,
-      'status', 'entryId', 'queueName', 'name', 'priority', 'enqueuedAt', 'args', 'attempts', 'runAfter',
-      'args2')
+    local v = redis.pcall('HMGET', key, 'status', 'entryId', 'queueName', 'name', 'priority', 'enqueuedAt', 'args',
+      'attempts', 'runAfter', 'args2')
     local status, queueName, name = v[1], v[3], v[4]
     -- Most of a batch is one task's: keys are joined when something changes.
     if type(queueName) == 'string' and (queueName ~= lastQueue or v[5] ~= lastPriority) then
@@ -66,9 +65,9 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
         local startedAt = (w[3] and w[3] ~= '') and w[3] or w[7] or nowText
         local fence = format('%.0f', math.max(whole(w[1] or '') + 1, nowUs))
         row = nil
-        again[#again + 1] = { 'BEGUN', id, entryId, attempts .. ':' .. call, fence, attempts, untilText, queueName, name, v[5] or '0',
-          enqueuedAt, args, v[9] or '', nowText, startedAt, workerIds, w[4] or '', w[5] or '0', w[6] or '0' }
-        rows[#rows + 1] = again[#again]
+        local begun = { 'BEGUN', id, entryId, attempts .. ':' .. call, fence, attempts, untilText, queueName, name,
+          v[5] or '0', enqueuedAt, args, v[9] or '', nowText, startedAt, workerIds, w[4] or '', w[5] or '0', w[6] or '0' }
+        rows[#rows + 1], again[#again + 1] = begun, begun
       else
         firsts[#firsts + 1] = key
         if not row then
