@@ -105,6 +105,7 @@ export class BlockingReader implements EntryReader {
     blockMs: number,
     signal: AbortSignal,
   ): Promise<unknown> {
+    const beside = this.#others.client
     let watchdog: ReturnType<typeof setTimeout> | undefined
     let over = false
     const onAbort = (): void => void this.#wake(client, () => over)
@@ -116,8 +117,8 @@ export class BlockingReader implements EntryReader {
             const cure = 'the connection is replaced and the read goes on'
             reject(new StorageUnavailableError('end a blocking read', `no answer in ${blockMs + WATCHDOG_MS} ms`, cure))
             this.#connection.replace(client)
-            // What ended this socket without a sign has ended the other one as likely as not.
-            this.#others.replace()
+            // What ended this socket without a sign has ended the other one as likely as not, unless it is a new one by now.
+            this.#others.replace(beside)
           }, blockMs + WATCHDOG_MS)
           signal.addEventListener('abort', onAbort, { once: true })
           if (signal.aborted) onAbort()
