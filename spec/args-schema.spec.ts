@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { spawnSync } from 'node:child_process'
 import { compileArgsSchema } from '../lib/args-schema.ts'
 import { TaskArgumentError, TaskOptionError } from '../lib/errors.ts'
+import { refusalOf } from './support/refusal.ts'
 
 const SCHEMA = {
   type: 'array',
@@ -23,25 +24,10 @@ const SCHEMA = {
   ],
 }
 
-function argumentError(act: () => unknown): TaskArgumentError {
-  try {
-    act()
-  } catch (error) {
-    expect(error).to.be.instanceOf(TaskArgumentError)
-    return error as TaskArgumentError
-  }
-  throw new Error('expected a refusal, got: none')
-}
+const argumentError = (act: () => unknown): TaskArgumentError => refusalOf(TaskArgumentError, act)
 
-function optionError(schema: unknown): TaskOptionError {
-  try {
-    compileArgsSchema(schema as object, 'options.argsSchema')
-  } catch (error) {
-    expect(error).to.be.instanceOf(TaskOptionError)
-    return error as TaskOptionError
-  }
-  throw new Error('expected a refusal, got: none')
-}
+const optionError = (schema: unknown): TaskOptionError =>
+  refusalOf(TaskOptionError, () => compileArgsSchema(schema as object, 'options.argsSchema'))
 
 describe('compileArgsSchema', () => {
   it('answers a checker that lets through what fits', () => {

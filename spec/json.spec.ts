@@ -12,18 +12,11 @@ import {
   MAX_JSON_DEPTH,
   pathOf,
 } from '../lib/json.ts'
+import { refusalOf } from './support/refusal.ts'
 
 const SEED_RUNS = 500
 
-function refusal(act: () => unknown): TaskArgumentError {
-  try {
-    act()
-  } catch (error) {
-    expect(error).to.be.instanceOf(TaskArgumentError)
-    return error as TaskArgumentError
-  }
-  throw new Error('expected a refusal, got: none')
-}
+const refusal = (act: () => unknown): TaskArgumentError => refusalOf(TaskArgumentError, act)
 
 function nested(levels: number): unknown {
   let value: unknown = []

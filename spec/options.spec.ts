@@ -20,6 +20,7 @@ import {
   text,
 } from '../lib/options.ts'
 import type { GivenOptions, OptionsOf } from '../lib/options.ts'
+import { refusalOf } from './support/refusal.ts'
 
 const TABLE = Object.freeze({
   priority: integer({ min: -100, max: 100, default: 0, description: 'above 0 runs first' }),
@@ -39,15 +40,7 @@ const TABLE = Object.freeze({
   }),
 })
 
-function refusal(act: () => unknown): TaskOptionError {
-  try {
-    act()
-  } catch (error) {
-    expect(error).to.be.instanceOf(TaskOptionError)
-    return error as TaskOptionError
-  }
-  throw new Error('expected a refusal, got: none')
-}
+const refusal = (act: () => unknown): TaskOptionError => refusalOf(TaskOptionError, act)
 
 const check = (given: unknown): OptionsOf<typeof TABLE> => checkOptions('options', TABLE, given)
 const throws = (): never => {

@@ -169,10 +169,15 @@ describe('the start-up checks of a server', () => {
       await redis.call('ACL', 'SETUSER', 'spec', 'on', `>${PASSWORD}`, '+@all', '~*')
     })
 
-    /** What a user is told that has these rules. */
-    async function refusedWith(...rules: string[]): Promise<unknown> {
+    /** Where a user connects who has these rules. */
+    async function userWith(...rules: string[]): Promise<string> {
       await redis.call('ACL', 'SETUSER', 'spec', 'reset', 'on', `>${PASSWORD}`, ...allChannels(), ...rules)
-      await using opened = open(`redis://spec:${PASSWORD}@${server.host}:${server.port}`)
+      return `redis://spec:${PASSWORD}@${server.host}:${server.port}`
+    }
+
+    /** What such a user is told. */
+    async function refusedWith(...rules: string[]): Promise<unknown> {
+      await using opened = open(await userWith(...rules))
       return await caught(opened.storage.connect())
     }
 
@@ -202,38 +207,13 @@ describe('the start-up checks of a server', () => {
     })
 
     it('goes on without INFO and CONFIG, and says what is not known for it', async () => {
-      await redis.call(
-        'ACL',
-        'SETUSER',
-        'spec',
-        'reset',
-        'on',
-        `>${PASSWORD}`,
-        '+@all',
-        '-info',
-        '-config',
-        '~*',
-        ...allChannels(),
-      )
-      const facts = await factsOf(`redis://spec:${PASSWORD}@${server.host}:${server.port}`)
+      const facts = await factsOf(await userWith('+@all', '-info', '-config', '~*'))
       expect(codesOf(facts)).to.deep.equal(['WARN_TASKS_SERVER_UNKNOWN'])
       expect(facts.warnings[0]?.message).to.contain('+info')
     })
 
     it('says that persistence is not known where CONFIG is refused and no snapshot was ever made', async () => {
-      await redis.call(
-        'ACL',
-        'SETUSER',
-        'spec',
-        'reset',
-        'on',
-        `>${PASSWORD}`,
-        '+@all',
-        '-config',
-        '~*',
-        ...allChannels(),
-      )
-      const url = `redis://spec:${PASSWORD}@${server.host}:${server.port}`
+      const url = await userWith('+@all', '-config', '~*')
       expect(codesOf(await factsOf(url))).to.deep.equal(['WARN_TASKS_SERVER_PERSISTENCE_UNKNOWN'])
       await redis.bgsave()
       await eventually(async () => !/rdb_last_bgsave_time_sec:-1/.test(await redis.info('persistence')))

@@ -7,6 +7,7 @@ import {
   changesOf,
   enqueue,
   expandFirsts,
+  expectUnchanged,
   expectWhole,
   onBench,
   recordOf,
@@ -64,12 +65,9 @@ describe('begin.lua', () => {
       // A repeat is read from the record, and says in words what follows from a first attempt's fence and call.
       const now = String(START_MS)
       const again = rows.map((row) => [...row, now, now, 'first', '', '0', '0'])
-      expect(await changesOf(bench, () => begin(bench, claim, entries))).to.deep.equal({ answer: again, changes: {} })
+      await expectUnchanged(bench, () => begin(bench, claim, entries), again)
       // Also as a call of mode own
-      expect(await changesOf(bench, () => begin(bench, claim, entries, 'own'))).to.deep.equal({
-        answer: again,
-        changes: {},
-      })
+      await expectUnchanged(bench, () => begin(bench, claim, entries, 'own'), again)
     }),
   )
 
@@ -81,10 +79,7 @@ describe('begin.lua', () => {
       const entries = await deliver(bench, claim[0])
       await begin(bench, claim, entries)
       for (const other of [aClaim('second'), aClaim('first')]) {
-        expect(await changesOf(bench, () => begin(bench, other, entries))).to.deep.equal({
-          answer: [['HELD', 'a']],
-          changes: {},
-        })
+        await expectUnchanged(bench, () => begin(bench, other, entries), [['HELD', 'a']])
       }
     }),
   )
@@ -115,10 +110,11 @@ describe('begin.lua', () => {
     'does not touch the attempt of another holder in mode own',
     onBench(async (bench) => {
       const first = await beginOne(bench)
-      const answer = await changesOf(bench, () =>
-        begin(bench, aClaim('second'), [[bench.stream(), first.entryId, 'a']], 'own'),
+      await expectUnchanged(
+        bench,
+        () => begin(bench, aClaim('second'), [[bench.stream(), first.entryId, 'a']], 'own'),
+        [['HELD', 'a']],
       )
-      expect(answer).to.deep.equal({ answer: [['HELD', 'a']], changes: {} })
     }),
   )
 
@@ -176,8 +172,7 @@ describe('begin.lua', () => {
       const claim = aClaim()
       const [[stream, entryId] = ['', '']] = await deliver(bench, claim[0])
       // Given a caller that is wrong about the id in the entry
-      const answer = await changesOf(bench, () => begin(bench, claim, [[stream, entryId, 'other']]))
-      expect(answer).to.deep.equal({ answer: [['DROPPED', 'other']], changes: {} })
+      await expectUnchanged(bench, () => begin(bench, claim, [[stream, entryId, 'other']]), [['DROPPED', 'other']])
     }),
   )
 
@@ -200,8 +195,9 @@ describe('begin.lua', () => {
       await enqueue(bench, { id: 'a' })
       const claim = aClaim()
       const [[stream, entryId] = ['', '']] = await deliver(bench, claim[0])
-      const answer = await changesOf(bench, () => begin(bench, claim, [[bench.stream('high'), entryId, 'a']]))
-      expect(answer).to.deep.equal({ answer: [['DROPPED', 'a']], changes: {} })
+      await expectUnchanged(bench, () => begin(bench, claim, [[bench.stream('high'), entryId, 'a']]), [
+        ['DROPPED', 'a'],
+      ])
       expect(words(await begin(bench, claim, [[stream, entryId, 'a']]))).to.deep.equal(['BEGUN a'])
     }),
   )

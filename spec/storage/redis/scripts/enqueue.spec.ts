@@ -1,8 +1,18 @@
 /** enqueue.lua on raw keys: what is stored, what a repeat finds, and what a broken index key does to it. */
 import { expect } from 'chai'
-import { changesOf, enqueue, expectWhole, ODD_NUMBERS, onBench, recordOf, spoil, START_MS, take } from './support.ts'
-
-const NOW = String(START_MS)
+import {
+  changesOf,
+  enqueue,
+  expectUnchanged,
+  expectWhole,
+  NOW,
+  ODD_NUMBERS,
+  onBench,
+  recordOf,
+  spoil,
+  START_MS,
+  take,
+} from './support.ts'
 
 describe('enqueue.lua', () => {
   it(
@@ -61,11 +71,9 @@ describe('enqueue.lua', () => {
     onBench(async (bench) => {
       const records = [{ id: 'a' }, { id: 'b', runAfter: START_MS + 5_000 }]
       await enqueue(bench, ...records)
-      const again = await changesOf(bench, () => enqueue(bench, ...records))
-      expect(again).to.deep.equal({ answer: ['EXISTS', '', 'EXISTS', ''], changes: {} })
+      await expectUnchanged(bench, () => enqueue(bench, ...records), ['EXISTS', '', 'EXISTS', ''])
       await take(bench, 1)
-      const afterBegin = await changesOf(bench, () => enqueue(bench, ...records))
-      expect(afterBegin).to.deep.equal({ answer: ['EXISTS', '', 'EXISTS', ''], changes: {} })
+      await expectUnchanged(bench, () => enqueue(bench, ...records), ['EXISTS', '', 'EXISTS', ''])
     }),
   )
 

@@ -7,6 +7,7 @@ import {
   changesOf,
   enqueue,
   expandFirsts,
+  expectUnchanged,
   expectWhole,
   LEASE_MS,
   ODD_NUMBERS,
@@ -92,10 +93,7 @@ describe('reclaim.lua', () => {
     onBench(async (bench) => {
       await beginOne(bench)
       await bench.elapse(LEASE_MS - 1)
-      expect(await changesOf(bench, () => reclaim(bench, { idleMs: 0 }))).to.deep.equal({
-        answer: { next: '-', rows: [] },
-        changes: {},
-      })
+      await expectUnchanged(bench, () => reclaim(bench, { idleMs: 0 }), { next: '-', rows: [] })
     }),
   )
 

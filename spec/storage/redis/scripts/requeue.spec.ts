@@ -6,7 +6,9 @@ import {
   begunOf,
   changesOf,
   enqueue,
+  expectUnchanged,
   expectWhole,
+  NOW,
   ODD_NUMBERS,
   onBench,
   recordOf,
@@ -33,8 +35,6 @@ async function deliverOne(bench: ScriptBench, id: string): Promise<Held> {
   await bench.redis.xreadgroup('GROUP', bench.group, 'reader', 'COUNT', 1, 'STREAMS', bench.stream(), '>')
   return { id, leaseToken: '', entryId: (await recordOf(bench, id))['entryId'] ?? '' }
 }
-
-const NOW = String(START_MS)
 
 describe('requeue.lua', () => {
   it(
@@ -135,7 +135,7 @@ describe('requeue.lua', () => {
       expect(record).to.include({ status: 'FAILED', attempts: '0', workerIds: '', entryId: '', leaseToken: '' })
       expect(record['errors']).to.equal(`{"at":${START_MS + 600},"attempt":0,${REASON.slice(1)}`)
       expect(record).to.not.have.any.keys('startedAt', 'lastAttemptedAt')
-      expect(await changesOf(bench, again)).to.deep.equal({ answer: ['FAILED'], changes: {} })
+      await expectUnchanged(bench, again, ['FAILED'])
       await expectWhole(bench)
     }),
   )
@@ -175,10 +175,7 @@ describe('requeue.lua', () => {
         [`stream:mail:normal entry ${entryId}`]: '-> a',
       })
       // Sent again without a token it is LOST, which the caller ignores
-      expect(await changesOf(bench, () => requeue(bench, 'none', delivered))).to.deep.equal({
-        answer: ['LOST'],
-        changes: {},
-      })
+      await expectUnchanged(bench, () => requeue(bench, 'none', delivered), ['LOST'])
     }),
   )
 
@@ -188,10 +185,7 @@ describe('requeue.lua', () => {
       await enqueue(bench, { id: 'a' })
       const delivered = await deliverOne(bench, 'a')
       await bench.run('begin', ...aClaim(), '', bench.stream(), delivered.entryId, 'a')
-      expect(await changesOf(bench, () => requeue(bench, 'none', delivered))).to.deep.equal({
-        answer: ['LOST'],
-        changes: {},
-      })
+      await expectUnchanged(bench, () => requeue(bench, 'none', delivered), ['LOST'])
     }),
   )
 
@@ -200,14 +194,12 @@ describe('requeue.lua', () => {
     onBench(async (bench) => {
       const begun = await beginOne(bench)
       await requeue(bench, 'growing', begun)
-      const again = await changesOf(bench, () => requeue(bench, 'growing', begun))
-      expect(again).to.deep.equal({ answer: ['REQUEUED'], changes: {} })
+      await expectUnchanged(bench, () => requeue(bench, 'growing', begun), ['REQUEUED'])
       await bench.elapse(250)
       await bench.run('promote', 'mail')
       const second = begunOf((await take(bench, 1, { claim: aClaim('second') }))[0])
       expect(second.leaseToken).to.match(/^1:second/)
-      const later = await changesOf(bench, () => requeue(bench, 'growing', begun))
-      expect(later).to.deep.equal({ answer: ['REQUEUED'], changes: {} })
+      await expectUnchanged(bench, () => requeue(bench, 'growing', begun), ['REQUEUED'])
       expect(await settle(bench, second)).to.deep.equal(['SETTLED'])
       expect(await requeue(bench, 'growing', begun)).to.deep.equal(['LOST'])
     }),

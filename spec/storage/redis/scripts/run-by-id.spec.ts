@@ -6,8 +6,10 @@ import {
   begunOf,
   changesOf,
   enqueue,
+  expectUnchanged,
   expectWhole,
   failOne,
+  NOW,
   ODD_NUMBERS,
   onBench,
   recordOf,
@@ -22,7 +24,6 @@ async function runById(bench: ScriptBench, id: string, allowRetry = false, claim
   return (await bench.run('run-by-id', ...claim, id, allowRetry ? '1' : '')) as Words
 }
 
-const NOW = String(START_MS)
 const UNTIL = String(START_MS + 1_000)
 
 describe('run-by-id.lua', () => {
@@ -74,10 +75,7 @@ describe('run-by-id.lua', () => {
     onBench(async (bench) => {
       await failOne(bench)
       await bench.redis.hset(bench.keys.record('a'), { crashes: '1', handBacks: '2' })
-      expect(await changesOf(bench, () => runById(bench, 'a'))).to.deep.equal({
-        answer: ['STATE', 'FAILED'],
-        changes: {},
-      })
+      await expectUnchanged(bench, () => runById(bench, 'a'), ['STATE', 'FAILED'])
       const begun = begunOf(await runById(bench, 'a', true))
       expect(begun).to.include({ attempts: '2', workerIds: 'first web', crashes: '0', handBacks: '0' })
       expect(begun.errors).to.contain('"message":"no"')
@@ -109,10 +107,7 @@ describe('run-by-id.lua', () => {
       await enqueue(bench, { id: 'a' })
       const claim = aClaim('web')
       const first = await runById(bench, 'a', true, claim)
-      expect(await changesOf(bench, () => runById(bench, 'a', true, claim))).to.deep.equal({
-        answer: first,
-        changes: {},
-      })
+      await expectUnchanged(bench, () => runById(bench, 'a', true, claim), first)
       await settle(bench, { ...begunOf(first), outcome: 'FAILED' })
       expect(await runById(bench, 'a', true, claim)).to.deep.equal(['STATE', 'FAILED'])
       expect(await recordOf(bench)).to.include({ attempts: '1' })

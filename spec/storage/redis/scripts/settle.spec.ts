@@ -7,7 +7,9 @@ import {
   changesOf,
   enqueue,
   ERROR,
+  expectUnchanged,
   expectWhole,
+  NOW,
   ODD_NUMBERS,
   onBench,
   recordOf,
@@ -18,7 +20,6 @@ import {
 } from './support.ts'
 import type { Words } from './support.ts'
 
-const NOW = String(START_MS)
 const LATER = String(START_MS + 300)
 const STATS = `stats:${Math.floor(START_MS / 60_000)}`
 
@@ -128,8 +129,7 @@ describe('settle.lua', () => {
         const begun = await beginOne(bench)
         await settle(bench, { ...begun, outcome, delayMs: 500 })
         await bench.elapse(10)
-        const again = await changesOf(bench, () => settle(bench, { ...begun, outcome, delayMs: 500 }))
-        expect(again).to.deep.equal({ answer: ['SETTLED'], changes: {} })
+        await expectUnchanged(bench, () => settle(bench, { ...begun, outcome, delayMs: 500 }), ['SETTLED'])
       }),
     )
   }
@@ -140,11 +140,9 @@ describe('settle.lua', () => {
       const first = await beginOne(bench)
       await settle(bench, { ...first, outcome: 'READY' })
       const second = begunOf((await take(bench, 1, { claim: aClaim('second') }))[0])
-      const again = await changesOf(bench, () => settle(bench, { ...first, outcome: 'READY' }))
-      expect(again).to.deep.equal({ answer: ['SETTLED'], changes: {} })
+      await expectUnchanged(bench, () => settle(bench, { ...first, outcome: 'READY' }), ['SETTLED'])
       await settle(bench, second)
-      const late = await changesOf(bench, () => settle(bench, { ...first, outcome: 'READY' }))
-      expect(late).to.deep.equal({ answer: ['LOST'], changes: {} })
+      await expectUnchanged(bench, () => settle(bench, { ...first, outcome: 'READY' }), ['LOST'])
     }),
   )
 
@@ -217,7 +215,7 @@ describe('settle.lua', () => {
     onBench(async (bench) => {
       const begun = await beginOne(bench)
       await bench.redis.hdel(bench.keys.record('a'), 'name')
-      expect(await changesOf(bench, () => settle(bench, begun))).to.deep.equal({ answer: ['BROKEN'], changes: {} })
+      await expectUnchanged(bench, () => settle(bench, begun), ['BROKEN'])
     }),
   )
 

@@ -44,6 +44,8 @@ const AGE_DELIVERIES = `
 
 export const GROUP = 'express_tasks_workers'
 export const START_MS = Date.UTC(2026, 0, 1)
+/** The same, as scripts write it. */
+export const NOW = String(START_MS)
 
 export interface ScriptBenchOptions {
   readonly texts?: ScriptTexts
@@ -166,6 +168,15 @@ export async function changesOf<Answer>(
   const before = await bench.keyspace()
   const answer = await call()
   return { answer, changes: difference(before, await bench.keyspace()) }
+}
+
+/** A call that answers so, and changes nothing under the root. */
+export async function expectUnchanged(
+  bench: ScriptBench,
+  call: () => Promise<unknown>,
+  answer: unknown,
+): Promise<void> {
+  expect(await changesOf(bench, call)).to.deep.equal({ answer, changes: {} })
 }
 
 /** Nothing is wrong under the root. */
@@ -316,6 +327,15 @@ export async function failOne(bench: ScriptBench, fields: RecordFields = {}): Pr
   const begun = await beginOne(bench, fields)
   expect(await settle(bench, { ...begun, outcome: 'FAILED' })).to.deep.equal(['SETTLED'])
   return begun
+}
+
+/** A record of each state, its id the word for it: `ready`, `running`, `done`, `failed`; and `text`, a key that is no record. */
+export async function oneOfEach(bench: ScriptBench): Promise<void> {
+  await failOne(bench, { id: 'failed' })
+  await settle(bench, await beginOne(bench, { id: 'done' }))
+  await beginOne(bench, { id: 'running' })
+  await enqueue(bench, { id: 'ready' })
+  await spoil(bench, bench.keys.record('text'))
 }
 
 export async function recordOf(bench: ScriptBench, id = 'a'): Promise<Record<string, string>> {

@@ -6,7 +6,9 @@ import {
   begunOf,
   changesOf,
   enqueue,
+  expectUnchanged,
   expectWhole,
+  NOW,
   ODD_NUMBERS,
   onBench,
   recordOf,
@@ -16,7 +18,6 @@ import {
   take,
 } from './support.ts'
 
-const NOW = String(START_MS)
 const UNTIL = String(START_MS + 1_000)
 const FENCE = String(START_MS * 1000)
 
@@ -95,7 +96,7 @@ describe('take.lua', () => {
     'reads nothing when asked for nothing: COUNT 0 would mean all',
     onBench(async (bench) => {
       await enqueue(bench, { id: 'a' })
-      expect(await changesOf(bench, () => take(bench, 0))).to.deep.equal({ answer: [], changes: {} })
+      await expectUnchanged(bench, () => take(bench, 0), [])
     }),
   )
 
