@@ -709,9 +709,9 @@ overEveryStorage('promote and depth', (it) => {
   })
 
   it('promotes the queue named and no other', async ({ storage, elapse }) => {
-    const runAfter = (await timeOf(storage)) + 100
+    const runAfter = (await timeOf(storage)) + 300
     await enqueueOne(storage, { runAfter })
-    elapse(100)
+    elapse(300)
     await eventually(async () => (await timeOf(storage)) >= runAfter)
     expect(await storage.promote('other')).to.deep.equal({ moved: 0, dueInMs: null })
     expect((await depthOf(storage)).delayed).to.equal(1)
@@ -719,10 +719,10 @@ overEveryStorage('promote and depth', (it) => {
 
   it('wakes those who wait for an entry', async ({ storage, elapse }) => {
     await storage.settle([success(await beginOne(storage))])
-    const runAfter = (await timeOf(storage)) + 100
+    const runAfter = (await timeOf(storage)) + 300
     const id = await enqueueOne(storage, { runAfter })
     const waiting = takeWaiting(storage, aBlockingTake(), never)
-    elapse(100)
+    elapse(300)
     await eventually(async () => (await storage.promote(QUEUE)).moved === 1)
     expect(idsOf(await waiting)).to.deep.equal([id])
   })
