@@ -2,6 +2,7 @@
  * A walk over records in their order, from a place on. Ids come a list at a time, records in pieces: of small ones many, of large
  * ones as many as fit. Whoever walks stops when it has enough.
  */
+import { StorageUnavailableError } from './errors.ts'
 import { boundsOf, holds, matches } from './record-filter.ts'
 import type { RecordFilter } from './record-filter.ts'
 import { isDamaged } from './storage/storage.ts'
@@ -43,7 +44,11 @@ export interface Look {
   readonly match: StoredRecord | undefined
 }
 
-/** Every place of the cells that lies behind `after`, a piece at a time. */
+/**
+ * Every place of the cells that lies behind `after`, a piece at a time.
+ *
+ * @throws StorageUnavailableError there is no answer, not even to a call for one record.
+ */
 export async function* walkRecords(walk: RecordWalk): AsyncGenerator<readonly Look[], void, undefined> {
   const { storage, cells, order, size, filter } = walk
   if (cells.length === 0) return
@@ -57,9 +62,16 @@ export async function* walkRecords(walk: RecordWalk): AsyncGenerator<readonly Lo
     let start = 0
     while (start < positions.length) {
       const part = positions.slice(start, start + (piece?.records ?? LIST_SIZE))
-      start += part.length
       const ids = part.map(({ id }) => id)
-      const found = await storage.find(ids, brief)
+      let found: readonly FoundRecord[]
+      try {
+        found = await storage.find(ids, brief)
+      } catch (error) {
+        // They may be more than comes over the wire in the time of a command; fewer may come.
+        if (error instanceof StorageUnavailableError && piece?.shrink(part.length)) continue
+        throw error
+      }
+      start += part.length
       piece?.learn(found)
       yield await looksAt(walk, part, found)
     }
@@ -78,6 +90,12 @@ class PieceSize {
 
   get records(): number {
     return this.#records
+  }
+
+  /** So many did not come. False when fewer cannot be asked for. */
+  shrink(records: number): boolean {
+    this.#records = Math.max(1, Math.floor(records / GROWTH))
+    return records > 1
   }
 
   /** The largest of these says how many of its size are held at once; after small ones it grows again. */

@@ -1,10 +1,12 @@
 /** What a query reads of records with large payloads: no more than is wanted of them, and whole ones a few at a time. */
 import { expect } from 'chai'
 import { v7 as uuid } from 'uuid'
+import { StorageUnavailableError } from '../lib/errors.ts'
 import { RecordQuery } from '../lib/record-query.ts'
 import { MemoryStorage } from '../lib/storage/memory/memory-storage.ts'
 import { isDamaged } from '../lib/storage/storage.ts'
 import type { Brief, StoredRecord } from '../lib/storage/storage.ts'
+import { caught } from './backends/backends-under-test.ts'
 
 const LARGE = 1024 * 1024
 
@@ -12,13 +14,16 @@ const LARGE = 1024 * 1024
 class WatchedStorage extends MemoryStorage {
   readonly asked: number[] = []
   readonly reads: number[] = []
+  /** A read that would bring more fails. */
+  mostBytes = Infinity
 
   override async find(ids: readonly string[], brief?: Brief): ReturnType<MemoryStorage['find']> {
     const found = await super.find(ids, brief)
     this.asked.push(ids.length)
-    this.reads.push(
-      found.reduce((sum, record) => sum + (record && !isDamaged(record) ? Buffer.byteLength(record.args) : 0), 0),
-    )
+    const bytes = found.reduce((sum, record) => sum + (record && !isDamaged(record) ? record.args.length : 0), 0)
+    this.reads.push(bytes)
+    if (bytes > this.mostBytes)
+      throw new StorageUnavailableError('read records', 'a spec that cut it off', 'read fewer')
     return found
   }
 
@@ -99,6 +104,24 @@ describe('RecordQuery over large payloads', () => {
     await fill(storage, 18, 5 * LARGE)
     for await (const { args } of over(storage, {})) expect(args).to.have.lengthOf.greaterThan(5 * LARGE)
     expect(storage.asked).to.deep.equal([16, 1, 1])
+  })
+
+  it('asks for fewer when so many do not come in time, and gives up when not even one does', async () => {
+    // Given a wire that carries ten megabytes in the time of a command, and small records before large ones
+    const storage = await filled(40)
+    await fill(storage, 200, 10)
+    storage.mostBytes = 10 * LARGE
+    let seen = 0
+    for await (const { args } of over(storage, {})) seen += args.length > 0 ? 1 : 0
+    expect(seen).to.equal(240)
+    // Sixty and forty-five hold too many large ones, fifteen none and eleven a few.
+    expect(storage.asked.slice(0, 8)).to.deep.equal([16, 64, 100, 60, 15, 45, 11, 7])
+    // When it carries less than one
+    storage.asked.length = 0
+    storage.mostBytes = LARGE - 1
+    const error = await caught(async () => await over(storage, { priority: 1 }).orderBy('enqueuedAt').first())
+    expect(error).to.be.instanceOf(StorageUnavailableError)
+    expect(storage.asked).to.deep.equal([16, 4, 1])
   })
 
   it('reads fewer from the first large one on, and more again behind the last', async () => {

@@ -3,6 +3,7 @@ import { expect } from 'chai'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { RedisTaskBackend, StorageUnavailableError, task, TaskOptionError, taskRegistry, Worker } from '../lib/index.ts'
+import type { Logger } from '../lib/index.ts'
 import { caught, closedAtEnd } from './backends/backends-under-test.ts'
 import { Gate, median, overEveryWorker, overRedisWorker, settledBy } from './faults/support/workers.ts'
 import { eventually } from './support/eventually.ts'
@@ -66,6 +67,8 @@ overEveryWorker('Worker: start, stop and run', (bench) => {
     const options = { concurency: 2 } as object
     expect(() => new Worker(bench.backend, options)).to.throw(TaskOptionError, 'concurrency')
     expect(() => new Worker(bench.backend, { concurrency: 0 })).to.throw(TaskOptionError, 'concurrency')
+    const logger = { error: () => undefined } as unknown as Logger
+    expect(() => new Worker(bench.backend, { logger })).to.throw(TaskOptionError, 'logger')
   })
 
   it('is seen by its heartbeat from its start to its stop', async () => {
