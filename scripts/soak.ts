@@ -195,7 +195,8 @@ async function soak(run: FaultRun): Promise<boolean> {
   }
   steady.expectedEnd = steady.hasEnded
 
-  const left = new Set(await run.backend.records.filter({}).ids())
+  const left = new Set<string>()
+  for await (const { id } of run.backend.records.filter({})) left.add(id)
   const begunIds = new Set(run.facts('begun').map(({ id }) => id))
   for (const id of [...run.acknowledged]) {
     // Retention has taken it; that it began is what is left to know
