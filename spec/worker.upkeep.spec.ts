@@ -211,8 +211,9 @@ overRedisWorker('Worker: consumers of others', (bench) => {
     const { client, keys } = bench.raw
     const stream = keys.stream('default', 'normal')
     const group = 'express_tasks_workers'
-    await client.xgroup('CREATECONSUMER', stream, group, 'idle')
-    await client.xreadgroup('GROUP', group, 'holds', 'COUNT', 1, 'STREAMS', stream, '>')
+    const read = await client.xreadgroup('GROUP', group, 'idle', 'COUNT', 1, 'STREAMS', stream, '>')
+    const [[, [[entryId]]]] = read as [[string, [[string]]]]
+    await client.xclaim(stream, group, 'holds', 0, entryId, 'JUSTID')
     const worker = await bench.start({ claimIntervalSeconds: 0.05 })
     const names = async (): Promise<unknown[]> =>
       ((await client.xinfo('CONSUMERS', stream, group)) as unknown[][]).map((fields) => fields[1])
