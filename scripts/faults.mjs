@@ -74,7 +74,7 @@ const figures = lines.filter((line) => 'row' in line).map((line) => /** @type {F
 const cases = lines.filter((line) => 'case' in line).map((line) => /** @type {Case} */ (/** @type {unknown} */ (line)))
 const seconds = /** @type {number | undefined} */ (lines.find((line) => 'seconds' in line)?.['seconds'])
 
-const rows = [...new Set([...(wanted ?? []), ...cases.flatMap(({ case: title }) => rowsIn(title))])]
+const rows = wanted ?? [...new Set(cases.flatMap(({ case: title }) => rowsIn(title)))]
 rows.sort((a, b) => number(a) - number(b))
 
 /** @type {string[]} */
