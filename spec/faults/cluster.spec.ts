@@ -5,7 +5,7 @@ import { rootOf } from '../../lib/storage/redis/keys.ts'
 import { eventually } from '../support/eventually.ts'
 import { RedisCluster } from '../support/redis-cluster.ts'
 import { FaultRun, lists, sized } from './support/fault-run.ts'
-import { nightlyRow, row } from './support/rows.ts'
+import { easyLeaseSeconds, nightlyRow, row } from './support/rows.ts'
 
 const SHARDS = 6
 /** What a node says when a command came to the wrong one, or named keys of several slots: for the driver, never for a caller. */
@@ -88,9 +88,10 @@ describe('Faults: a cluster of three masters', function () {
   row(
     'keeps the lease of a task that holds the event loop, from a thread with a client of its own (F6, F20)',
     async () => {
-      await using run = await FaultRun.start({ cluster: current(), shards: SHARDS, claimTimeoutSeconds: 1 })
+      const claimTimeoutSeconds = easyLeaseSeconds(1)
+      await using run = await FaultRun.start({ cluster: current(), shards: SHARDS, claimTimeoutSeconds })
       await Promise.all([run.spawn(), run.spawn()])
-      await run.enqueue({ name: 'block' }, lists(2, 2_500))
+      await run.enqueue({ name: 'block' }, lists(2, 2_500 * claimTimeoutSeconds))
       await run.drained()
       const verdict = await run.verdict()
       verdict.assert('F20', { duplicates: 0 }, { fault: 'a blocked event loop' })
