@@ -133,8 +133,8 @@ const CALLS: Readonly<Record<ScriptName, readonly ((bench: ScriptBench, token: s
   }),
   'run-by-id': [(bench) => bench.run('run-by-id', ...aClaim('web'), 'a', '1')],
   renew: [(bench, token) => bench.run('renew', 'first.holder', 5_000, 'a', token)],
-  settle: ['SUCCESSFUL', 'FAILED', 'READY'].map(
-    (outcome) => (bench, token) => bench.run('settle', 'a', token, outcome, ERROR, 0),
+  settle: (['SUCCESSFUL', 'FAILED', 'READY'] as const).map(
+    (outcome) => (bench, token) => settle(bench, { id: 'a', leaseToken: token, outcome, payload: ERROR }),
   ),
   // Made of the same two functions as settle and take, which stand here by themselves.
   'settle-and-take': [],

@@ -65,7 +65,7 @@ const ROWS: readonly Row[] = [
   ...[field('priority', 'x'), field('enqueuedAt', ''), field('enqueuedAt', 'NaN'), field('enqueuedAt', '1e17')],
   ...[field('enqueuedAt', '-1'), field('finishedAt', 'x'), field('startedAt', '8640000000000001')],
   ...[field('attempts', '-1'), field('attempts', '1.5'), field('args', ''), field('name', ''), field('queueName', '')],
-  ...[field('id', HOSTILE), field('fence', '1e300'), field('runAfter', '0x')],
+  ...[field('fence', '1e300'), field('runAfter', '0x')],
   ...[
     oddField('enqueuedAt', '0'),
     oddField('finishedAt', '8640000000000000'),
@@ -73,6 +73,7 @@ const ROWS: readonly Row[] = [
   ],
   ...[oddField('workerIds', `${HOSTILE} \n ${'x '.repeat(5_000)}`), oddField('name', HOSTILE)],
   ...[oddField('queueName', HOSTILE), oddField('crashes', '9007199254740991'), oddField('unknown', HOSTILE)],
+  oddField('id', HOSTILE),
   ...[oddField('name', Buffer.from('\xff\xfe', 'latin1')), oddField('workerIds', Buffer.from('\xff\xfe', 'latin1'))],
   ...[oddField('errors', '{'), oddField('errors', '[]\nnull\n1\n"x"'), oddField('errors', 'x\n'.repeat(5_000))],
   oddField('errors', `{"name":${JSON.stringify(HOSTILE)},"message":1,"stack":[],"attempt":"x","at":1e300}`),
