@@ -9,6 +9,7 @@ import { TaskAbandonedError, TaskNotRegisteredError } from './errors.ts'
 import type { TaskError } from './errors.ts'
 import { BANDS } from './storage/storage.ts'
 import type {
+  Aloneness,
   Claim,
   Delivery,
   Lease,
@@ -151,8 +152,8 @@ export class StreamQueue {
     })
   }
 
-  async renew(leases: readonly Lease[]): ReturnType<Storage['renew']> {
-    return await this.#storage.renew(this.consumer, this.leaseMs, leases)
+  async renew(leases: readonly Lease[], alone?: Aloneness): ReturnType<Storage['renew']> {
+    return await this.#storage.renew(this.consumer, this.leaseMs, leases, alone)
   }
 
   /** What this consumer was handed and never learned of; beyond `count` it goes back. */

@@ -22,6 +22,8 @@ export interface InHand {
   startedMs: number
   /** Its function was called. */
   started: boolean
+  /** Its record says that it waits to run alone. */
+  waits: boolean
   handedBack: boolean
   /** By a person: its record has its end already. */
   cancelled: boolean
@@ -86,7 +88,7 @@ export class WorkerHands {
       if (task) {
         const attempt = new Attempt(backend, delivery, task, systemClock)
         const startedMs = systemClock.monotonicMs()
-        const flags = { started: false, handedBack: false, cancelled: false, closing: false }
+        const flags = { started: false, waits: false, handedBack: false, cancelled: false, closing: false }
         const hand = { delivery, attempt, sentAtMs, startedMs, ...flags }
         this.#inHand.set(lease.id, hand)
         hands.push(hand)
@@ -101,15 +103,32 @@ export class WorkerHands {
     if (unknown.length > 0) errands.inBackground(this.#handBacks.requeueUnknown(unknown))
   }
 
-  /** The suspect has this worker to itself now. False when there is nothing to start yet, or any more. */
-  startSuspect(): boolean {
+  /**
+   * Starts the suspect once it has this worker to itself. Until then its record says that it waits: should this worker die of
+   * another task, that is no crash of its own. False when there was nothing to do.
+   */
+  async serveSuspect(): Promise<boolean> {
     const suspect = this.#suspect
-    if (!suspect || suspect.started || suspect.handedBack || this.#inHand.size > 1) return false
+    if (!suspect || !isUnstarted(suspect)) return false
+    const isAlone = this.#inHand.size === 1
+    if (suspect.waits && !isAlone) return false
+    if (isAlone && !suspect.waits) {
+      this.#startAlone(suspect)
+      return true
+    }
+    const [word] = await this.#parts.queue.renew([leaseOf(suspect)], isAlone ? 'starts' : 'waits')
+    suspect.waits = !isAlone
+    if (!isUnstarted(suspect)) return true
+    if (word === 'CANCELLED') this.cancel(leaseOf(suspect))
+    else if (word !== 'RENEWED') this.#leaseLost(suspect, new TaskLeaseLostError(suspect.delivery.lease.id))
+    return true
+  }
+
+  #startAlone(suspect: InHand): void {
     const { timeoutMs } = suspect.attempt.task
     // Its own limit counts from here on, not from when it began to wait.
     if (timeoutMs !== undefined) this.#parts.leases.hold([this.#heldLease(suspect, timeoutMs)])
     this.#start(suspect)
-    return true
   }
 
   /** The stop begins: one that was not started yet has nothing to finish. */
@@ -281,4 +300,5 @@ export class WorkerHands {
   }
 }
 
+const isUnstarted = ({ started, handedBack }: InHand): boolean => !started && !handedBack
 const leaseOf = ({ delivery }: InHand): Lease => delivery.lease

@@ -156,7 +156,7 @@ export class WorkerLoop {
   /** Settles what still ends; then one runs alone. */
   async #turnOfSuspect(): Promise<boolean> {
     const ended = this.#outcomes.take(BATCH)
-    if (ended.length === 0) return this.#hands.startSuspect()
+    if (ended.length === 0) return await this.#hands.serveSuspect()
     await this.#outcomes.settle(ended)
     return true
   }

@@ -59,8 +59,8 @@ const rounded = (value: number): number => Number(value.toFixed(2))
 
 async function soak(run: FaultRun): Promise<boolean> {
   const orders = { backend: { ...run.backendOptions(), completedTaskTtlSeconds: RETENTION_SECONDS } }
-  /** No fault hits it, so that its memory is one process's from the beginning to the end. */
-  const steady = await run.spawn(orders)
+  /** Neither fault nor fatal task hits it, so that its memory is one process's from the beginning to the end. */
+  const steady = await run.spawn({ ...orders, worker: { queues: ['default'] } })
   const others: WorkerProcess[] = [await run.spawn(orders), await run.spawn(orders)]
   const startedAt = Date.now()
   const endsAt = startedAt + minutes * 60_000
@@ -89,7 +89,9 @@ async function soak(run: FaultRun): Promise<boolean> {
         if (lists.length === 0) continue
         const delayed = kind === 'delayed'
         try {
-          await run.enqueue({ name: delayed ? 'work' : kind, runAfter: delayed ? Date.now() + 2_000 : null }, lists)
+          const name = delayed ? 'work' : kind
+          const queueName = kind === 'kill' ? 'fatal' : 'default'
+          await run.enqueue({ name, queueName, runAfter: delayed ? Date.now() + 2_000 : null }, lists)
         } catch (error) {
           if (!(error instanceof StorageUnavailableError)) throw error
           refused += lists.length

@@ -132,7 +132,7 @@ const CALLS: Readonly<Record<ScriptName, readonly ((bench: ScriptBench, token: s
     return await bench.run('begin', ...aClaim(), own, bench.stream(), entryId || '1-1', 'a')
   }),
   'run-by-id': [(bench) => bench.run('run-by-id', ...aClaim('web'), 'a', '1')],
-  renew: [(bench, token) => bench.run('renew', 'first.holder', 5_000, 'a', token)],
+  renew: [(bench, token) => bench.run('renew', 'first.holder', 5_000, '', 'a', token)],
   settle: (['SUCCESSFUL', 'FAILED', 'READY'] as const).map(
     (outcome) => (bench, token) => settle(bench, { id: 'a', leaseToken: token, outcome, payload: ERROR }),
   ),

@@ -8,10 +8,12 @@ import { Gate, overEveryWorker, overRedisWorker } from './faults/support/workers
 import { eventually } from './support/eventually.ts'
 import { aClaim, aReclaim } from './support/storage-builders.ts'
 
+const STREAM = { queueName: 'default', band: 'normal' } as const
+
 /** Workers died with this record so many times, and one more has it whose lease is over. */
 async function crash({ storage }: TaskBackend, id: string, crashes: number): Promise<void> {
   await storage.runById(aClaim('dead', { leaseMs: 1 }), id, false)
-  const request = { stream: { queueName: 'default', band: 'normal' }, leaseMs: 1, crashLimit: 100 } as const
+  const request = { stream: STREAM, leaseMs: 1, crashLimit: 100 }
   for (let count = 0; count < crashes; count += 1) {
     await eventually(async () => (await storage.reclaim(aReclaim('dead', request))).begun.length === 1)
   }
@@ -178,6 +180,35 @@ overEveryWorker('Worker: a record that may be the killer', (bench) => {
     beside.open()
     expect(await stopped).to.equal(1)
     expect(await bench.record(id)).to.include({ status: 'READY', attempts: 3, crashes: 3 })
+  })
+})
+
+overRedisWorker('Worker: a record that may be the killer', (bench) => {
+  it('is charged no crash when its worker dies of another task while it waits', async () => {
+    const beside = new Gate()
+    const suspect = task('suspect', () => 'alone')
+    const innocent = task('innocent', () => beside.pass())
+    const { backend, raw } = bench
+    const worker = await bench.start({ concurrency: 4, claimIntervalSeconds: 1 })
+    await innocent.enqueue()
+    await eventually(() => beside.arrived === 1)
+    const { id } = await suspect.using({ runAfter: new Date(Date.now() + DAY_MS) }).enqueue()
+    await crash(backend, id, 2)
+    const waiting = await eventually(async () => {
+      const { waitToken, leaseToken = '', entryId = '' } = await raw.client.hgetall(raw.keys.record(id))
+      return worker.running === 2 && waitToken === leaseToken && { id, token: leaseToken, entryId }
+    })
+    // Nobody renews any more what a dead worker holds
+    await backend.storage.renew('dead.holder', 1, [waiting])
+    const taken = await eventually(async () => {
+      const { begun, crashed } = await backend.storage.reclaim(aReclaim('other', { stream: STREAM, crashLimit: 3 }))
+      expect(crashed).to.deep.equal([])
+      return begun[0] ?? false
+    })
+    expect(taken.record).to.include({ id, status: 'RUNNING', attempts: 4, crashes: 3 })
+    beside.open()
+    await eventually(() => worker.running === 0)
+    expect(await bench.record(id)).to.include({ status: 'RUNNING', leaseToken: taken.lease.token, returnValue: null })
   })
 })
 

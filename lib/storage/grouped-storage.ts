@@ -3,6 +3,7 @@
  * What reaches and ends the storage itself is its subclass's own.
  */
 import type {
+  Aloneness,
   BlockingTakeRequest,
   Brief,
   CancelWatcher,
@@ -118,8 +119,8 @@ export abstract class GroupedStorage implements Storage {
     return this.#groups.deliveries.requeue(leases, delay)
   }
 
-  renew(consumer: string, leaseMs: number, leases: readonly Lease[]): Answer<'renew'> {
-    return this.#groups.deliveries.renew(consumer, leaseMs, leases)
+  renew(consumer: string, leaseMs: number, leases: readonly Lease[], alone?: Aloneness): Answer<'renew'> {
+    return this.#groups.deliveries.renew(consumer, leaseMs, leases, alone)
   }
 
   reclaim(request: ReclaimRequest): Answer<'reclaim'> {

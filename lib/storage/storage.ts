@@ -220,6 +220,8 @@ export interface Settlement {
 }
 
 /** CANCELLED: a person ended the attempt; LOST: another one took it over. */
+/** Of a record whose crashes are at the limit: its attempt waits until nothing else runs beside it, or starts now. */
+export type Aloneness = 'waits' | 'starts'
 export type RenewWord = 'RENEWED' | 'CANCELLED' | 'LOST' | 'BROKEN'
 
 /**
@@ -384,8 +386,11 @@ export interface DeliveryStorage {
   ): Promise<{ words: readonly SettleWord[]; taken: Taken }>
   /** RUNNING -> READY with the attempt not counted, or FAILED where `delay` has a limit. LOST as in settle. At most 100. */
   requeue(leases: readonly Lease[], delay: HandBackDelay): Promise<readonly RequeueWord[]>
-  /** RUNNING -> RUNNING: moves the deadlines of leases whose token is still on the record. At most 100. */
-  renew(consumer: string, leaseMs: number, leases: readonly Lease[]): Promise<readonly RenewWord[]>
+  /**
+   * RUNNING -> RUNNING: moves the deadlines of leases whose token is still on the record. At most 100. With `alone` it notes
+   * whether these attempts wait to run alone: `reclaim` counts no crash for one that did.
+   */
+  renew(consumer: string, leaseMs: number, leases: readonly Lease[], alone?: Aloneness): Promise<readonly RenewWord[]>
   /** RUNNING whose lease ran out -> RUNNING under a new lease (crashes + 1), or FAILED over the limit; idle READY -> RUNNING. */
   reclaim(request: ReclaimRequest): Promise<ReclaimAnswer>
   /** READY and due -> READY with an entry. At most 100 a call, and of each shard: with 100 or more moved, call again. */

@@ -6,6 +6,7 @@
 import type { TaskStatus } from '../../task-status.ts'
 import { BANDS } from '../storage.ts'
 import type {
+  Aloneness,
   Claim,
   Delivery,
   HandBackDelay,
@@ -111,8 +112,7 @@ export class DeliveryVerbs {
   }
 
   renew(
-    consumer: string,
-    leaseMs: number,
+    { consumer, leaseMs, alone }: { consumer: string; leaseMs: number; alone?: Aloneness | undefined },
     leases: readonly Lease[],
     now: number,
   ): readonly ('RENEWED' | 'CANCELLED' | 'LOST')[] {
@@ -122,6 +122,7 @@ export class DeliveryVerbs {
       if (record.leaseToken !== token) return record.lastMove === `cancel ${token}` ? 'CANCELLED' : 'LOST'
       this.#keyspace.moveDeadline(record, now + leaseMs)
       this.#keyspace.streamOf(record).claim(record.entryId, consumer, now)
+      if (alone) record.waitToken = alone === 'waits' ? token : ''
       return 'RENEWED'
     })
   }

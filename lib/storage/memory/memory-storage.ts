@@ -9,6 +9,7 @@ import { StorageUnavailableError } from '../../errors.ts'
 import { isFinal } from '../../task-status.ts'
 import type { Examinable, Inspection } from '../inspection.ts'
 import type {
+  Aloneness,
   BlockingTakeRequest,
   Brief,
   CancelWatcher,
@@ -156,8 +157,8 @@ export class MemoryStorage implements Storage, Examinable {
     return this.#step('hand attempts back', (now) => this.#deliveries.requeue(leases, delay, now))
   }
 
-  renew(consumer: string, leaseMs: number, leases: readonly Lease[]): Answer<'renew'> {
-    return this.#step('renew leases', (now) => this.#deliveries.renew(consumer, leaseMs, leases, now))
+  renew(consumer: string, leaseMs: number, leases: readonly Lease[], alone?: Aloneness): Answer<'renew'> {
+    return this.#step('renew leases', (now) => this.#deliveries.renew({ consumer, leaseMs, alone }, leases, now))
   }
 
   reclaim(request: ReclaimRequest): Answer<'reclaim'> {

@@ -30,7 +30,13 @@ export function reclaim(
 
   /** An attempt whose lease ran out: over the limit it ends here, else it begins anew if there is room. */
   function takeOver(record: MemoryRecord): void {
-    if (record.crashes >= request.crashLimit) {
+    if (record.waitToken === record.leaseToken) {
+      // It still waited to run alone, and was not there to crash.
+      if (begun.length === request.count) return
+      record.attempts -= 1
+      record.workerIds.pop()
+      begin(record)
+    } else if (record.crashes >= request.crashLimit) {
       record.crashes += 1
       record.errors.push(errorAt(now, request.crashError, record.attempts))
       keyspace.finish(record, 'FAILED', null, now)

@@ -33,7 +33,7 @@ export const RECORD_FIELDS = [
 ] as const
 
 /** Fields that only scripts read and write: no caller sees them. */
-export const SCRIPT_FIELDS = ['lastMove', 'requestId', 'cancelId', 'unknownSince', 'watched'] as const
+export const SCRIPT_FIELDS = ['lastMove', 'requestId', 'cancelId', 'unknownSince', 'waitToken', 'watched'] as const
 
 type FieldName = (typeof RECORD_FIELDS)[number]
 

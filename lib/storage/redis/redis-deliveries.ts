@@ -2,6 +2,7 @@
 import type { TaskStatus } from '../../task-status.ts'
 import { BANDS } from '../storage.ts'
 import type {
+  Aloneness,
   BlockingTakeRequest,
   Claim,
   Delivery,
@@ -154,8 +155,13 @@ export class RedisDeliveries implements DeliveryStorage {
     return words as RequeueWord[]
   }
 
-  async renew(consumer: string, leaseMs: number, leases: readonly Lease[]): Promise<readonly RenewWord[]> {
-    const args = [consumer, String(leaseMs)]
+  async renew(
+    consumer: string,
+    leaseMs: number,
+    leases: readonly Lease[],
+    alone?: Aloneness,
+  ): Promise<readonly RenewWord[]> {
+    const args = [consumer, String(leaseMs), alone ?? '']
     for (const { id, token } of leases) args.push(id, token)
     const words = this.#link.words(leases.length, await this.#link.deliver({ name: 'renew', args }))
     return words as RenewWord[]

@@ -7,6 +7,7 @@ import { systemClock } from '../../clock.ts'
 import type { Logger } from '../../logger.ts'
 import type { TaskStatus } from '../../task-status.ts'
 import type {
+  Aloneness,
   BlockingTakeRequest,
   Claim,
   Delivery,
@@ -154,8 +155,13 @@ export class ShardedDeliveries implements DeliveryStorage {
     return await perShard(this.#shards, leases, idOf, (shard, part) => shard.requeue(part, delay))
   }
 
-  async renew(consumer: string, leaseMs: number, leases: readonly Lease[]): Promise<readonly RenewWord[]> {
-    return await perShard(this.#shards, leases, idOf, (shard, part) => shard.renew(consumer, leaseMs, part))
+  async renew(
+    consumer: string,
+    leaseMs: number,
+    leases: readonly Lease[],
+    alone?: Aloneness,
+  ): Promise<readonly RenewWord[]> {
+    return await perShard(this.#shards, leases, idOf, (shard, part) => shard.renew(consumer, leaseMs, part, alone))
   }
 
   /** From shard to shard, as far as `count` reaches; `cursor` is `<shard>|<cursor in it>`. */

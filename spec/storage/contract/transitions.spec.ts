@@ -248,6 +248,32 @@ overEveryStorage('reclaim', (it) => {
     expect(await depthOf(storage)).to.deep.equal({ entries: 1, delayed: 0 })
   })
 
+  it('counts no crash for an attempt that still waited to run alone, at the limit of crashes too', async (subject) => {
+    const { storage, elapse } = subject
+    await beginAndLose(subject)
+    const waiting = await reclaimOne(subject, aReclaim('second', { crashLimit: 1, leaseMs: 1 }))
+    expect(await storage.renew('second.holder', 1, [waiting.lease], 'waits')).to.deep.equal(['RENEWED'])
+    expect(await storage.renew('second.holder', 1, [waiting.lease])).to.deep.equal(['RENEWED'])
+    elapse(5)
+    await eventually(async () => (await timeOf(storage)) > ((await read(storage, waiting.lease.id)).leaseUntil ?? 0))
+    const request = aReclaim('third', { crashLimit: 1, leaseMs: 1 })
+    const begun = await reclaimOne(subject, request)
+    expect(begun.lease.token).to.equal(`2:${request.call}`)
+    expect(begun.record).to.include({ status: 'RUNNING', attempts: 2, crashes: 1 })
+    expect(begun.record.workerIds).to.deep.equal(['first', 'third'])
+    expect(begun.record.fence).to.be.above(waiting.record.fence)
+    // Once it has started it counts, and that is one too many
+    expect(await storage.renew('third.holder', 1, [begun.lease], 'waits')).to.deep.equal(['RENEWED'])
+    expect(await storage.renew('third.holder', 1, [begun.lease], 'starts')).to.deep.equal(['RENEWED'])
+    elapse(5)
+    const crashed = await eventually(async () => {
+      const answer = await storage.reclaim(aReclaim('fourth', { crashLimit: 1 }))
+      return answer.crashed.length > 0 && answer.crashed
+    })
+    expect(crashed).to.deep.equal([begun.lease.id])
+    expect(await read(storage, begun.lease.id)).to.include({ status: 'FAILED', attempts: 2, crashes: 2 })
+  })
+
   it('leaves the first worker with LOST, whatever it sends, and writes nothing of it', async (subject) => {
     const { storage } = subject
     const late = await beginAndLose(subject)

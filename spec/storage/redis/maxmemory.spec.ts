@@ -193,7 +193,7 @@ describe('a server at its memory limit, or one that takes no writes at all', () 
     {
       name: 'renew',
       prepare: () => beginOne(bench),
-      call: ({ id, leaseToken }) => bench.run('renew', 'first.holder', 5_000, id, leaseToken),
+      call: ({ id, leaseToken }) => bench.run('renew', 'first.holder', 5_000, '', id, leaseToken),
       expected: ['RENEWED'],
     },
     ...[true, false].map((running): Passing => ({

@@ -304,7 +304,7 @@ export class RandomWalk {
     const calls: (() => Promise<readonly string[]>)[] = [
       () => this.#settleItems([{ id, leaseToken: token, payload: '"late"' }]),
       () => this.#words('requeue', ['', id, token, '']),
-      () => this.#words('renew', ['late', LEASE_MS, id, token]),
+      () => this.#words('renew', ['late', LEASE_MS, '', id, token]),
     ]
     for (const call of calls) {
       const [word] = await call()
@@ -319,7 +319,7 @@ export class RandomWalk {
   async #renew(worker: WalkWorker): Promise<void> {
     const held = [...worker.inHand]
     if (held.length === 0) return
-    const args = [worker.consumer, LEASE_MS, ...held.flatMap(([id, { token }]) => [id, token])]
+    const args = [worker.consumer, LEASE_MS, '', ...held.flatMap(([id, { token }]) => [id, token])]
     const words = await this.#words('renew', args)
     held.forEach(([id, attempt], index) => {
       if (words[index] === 'RENEWED') attempt.deadlineMs = this.#bench.nowMs + LEASE_MS
@@ -486,7 +486,7 @@ export class RandomWalk {
       const { status = '', leaseToken: token = '' } = before.get(id) ?? {}
       if (status === 'RUNNING') {
         this.#finals += 1
-        const [word] = await this.#words('renew', ['told', LEASE_MS, id, token])
+        const [word] = await this.#words('renew', ['told', LEASE_MS, '', id, token])
         if (word !== 'CANCELLED') this.#fail(`a renew of ${id}, which was cancelled: ${word}`)
       } else if (status !== 'READY') this.#fail(`cancel ended ${id}, which was ${status}`)
       // Whoever runs it has lost it, told or not.

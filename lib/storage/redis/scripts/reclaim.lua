@@ -1,5 +1,6 @@
 -- Take over what a dead worker left, from both sides: leases that ran out, and deliveries that grew idle.
 -- RUNNING -> RUNNING (crashes + 1), over the limit RUNNING -> FAILED; idle READY -> RUNNING. Mends what it passes.
+-- An attempt that still waited to run alone was not there to crash: it begins anew, uncounted.
 -- KEYS    leases
 -- ARGV    root, group, consumer, call, leaseMs, workerId, count, crashLimit, idleMs, crashError, stream, cursor ('-' at first)
 -- Returns the next cursor ('-' when this stream's pending list is done), then rows of begin-entries.lua and CRASHED id
@@ -20,8 +21,9 @@ local function giveUp(record, crashes)
 end
 
 local function takeOver(record)
-  local crashes = record.crashes + 1
-  if crashes > crashLimit then return giveUp(record, crashes) end
+  local waited = record.waitToken ~= '' and record.waitToken == record.leaseToken
+  local crashes = record.crashes + (waited and 0 or 1)
+  if not waited and crashes > crashLimit then return giveUp(record, crashes) end
   if left == 0 then return end
   left = left - 1
   writeIndex({ { 'ZREM', leases, record.id } })
@@ -35,6 +37,10 @@ local function takeOver(record)
     extra[3], extra[4] = 'entryId', record.entryId
   end
   record.crashes = crashes
+  if waited then
+    record.attempts = record.attempts - 1
+    record.workerIds = string.match(record.workerIds, '^(.*) [^ ]*$') or ''
+  end
   rows[#rows + 1] = startAttempt(record, now, call, leaseMs, workerId, extra)
 end
 

@@ -1,6 +1,7 @@
 -- Renew the leases of running attempts. RUNNING -> RUNNING; the attempt stays the same.
 -- KEYS    leases
--- ARGV    root, group, consumer, leaseMs, then id, token for each (at most 100)
+-- ARGV    root, group, consumer, leaseMs, alone ('waits': these attempts wait until they can run alone; 'starts': they no longer
+--         do; else ''), then id, token for each (at most 100)
 -- Returns RENEWED | CANCELLED | LOST | BROKEN for each, then an index error or nothing
 --         CANCELLED, LOST: the token is gone, by a person's wish or else; nothing was written for it.
 -- Repeat  Moves the deadlines once more, changes nothing else.
@@ -9,7 +10,7 @@ local group, consumer, leaseMs = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now = redis.call('TIME')
 local deadline = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000) + leaseMs)
 local answers, live, rows, claims = {}, { 'ZREM', leases }, { 'ZADD', leases }, {}
-for i = 5, #ARGV, 2 do
+for i = 6, #ARGV, 2 do
   local id, token = ARGV[i], ARGV[i + 1]
   local v = redis.pcall('HMGET', recordKey(id), 'leaseToken', 'entryId', 'queueName', 'priority')
   if v.err then
@@ -33,7 +34,15 @@ end
 if #live == 2 then return { unpack(answers) } end
 writeIndex({ live })
 writeIndex({ rows })
-for i = 3, #live do redis.call('HSET', recordKey(live[i]), 'leaseUntil', deadline) end
+for i = 3, #live do
+  local key = recordKey(live[i])
+  redis.call('HSET', key, 'leaseUntil', deadline)
+  if ARGV[5] == 'waits' then
+    redis.call('HSET', key, 'waitToken', redis.call('HGET', key, 'leaseToken'))
+  elseif ARGV[5] == 'starts' then
+    redis.call('HDEL', key, 'waitToken')
+  end
+end
 if group ~= '' then
   -- Without its group a stream has no rows to move; the group is made anew by those who read.
   for _, claim in pairs(claims) do

@@ -130,7 +130,7 @@ describe('cancel.lua', () => {
       const late = await changesOf(bench, async () => [
         await settle(bench, { ...begun, outcome: 'SUCCESSFUL' }),
         await bench.run('requeue', '', 'a', begun.leaseToken, begun.entryId),
-        await bench.run('renew', 'first.holder', LEASE_MS, 'a', begun.leaseToken),
+        await bench.run('renew', 'first.holder', LEASE_MS, '', 'a', begun.leaseToken),
       ])
       expect(late).to.deep.equal({ answer: [['LOST'], ['LOST'], ['CANCELLED']], changes: {} })
     }),

@@ -3,9 +3,9 @@ local function readRecord(id)
   local v = redis.pcall('HMGET', recordKey(id), 'status', 'entryId', 'leaseToken', 'attempts', 'fence', 'queueName', 'name',
     'priority', 'enqueuedAt', 'workerIds', 'startedAt', 'crashes', 'runAfter', 'leaseUntil', 'lastMove', 'args',
     'requestId', 'errors', 'handBacks', 'watched', 'lastAttemptedAt', 'cancelId',
-    'unknownSince', 'args2')
+    'unknownSince', 'args2', 'waitToken')
   if v.err then return nil, 'BROKEN' end
-  for i = 1, 24 do
+  for i = 1, 25 do
     if type(v[i]) ~= 'string' then v[i] = '' end
   end
   if v[1] == '' and v[6] == '' and v[7] == '' then return nil, redis.call('EXISTS', recordKey(id)) == 1 and 'BROKEN' or 'ABSENT' end
@@ -15,6 +15,6 @@ local function readRecord(id)
     queueName = v[6], name = v[7], priority = v[8], enqueuedAt = string.find(v[9], '^%d+$') and v[9] or '0', workerIds = v[10],
     startedAt = v[11] ~= '' and v[11] or v[21], crashes = whole(v[12]), runAfter = v[13], leaseUntil = whole(v[14]), lastMove = v[15],
     args = joinArgs(recordKey(id), v[16], v[24]), requestId = v[17], errors = v[18], handBacks = whole(v[19]), watched = v[20],
-    lastAttemptedAt = v[21], cancelId = v[22], unknownSince = v[23], stream = streamKey(v[6], v[8]),
+    lastAttemptedAt = v[21], cancelId = v[22], unknownSince = v[23], waitToken = v[25], stream = streamKey(v[6], v[8]),
   }
 end
