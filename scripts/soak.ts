@@ -1,5 +1,5 @@
 /**
- * Hours in minutes: `npm run soak -- --minutes 30 [--rate 200] [--seed 1]`. A steady load of tasks, of which some are delayed, some fail
+ * Hours in minutes: `[FAULTS_SEED=1] npm run soak -- --minutes 30 [--rate 200]`. A steady load of tasks, of which some are delayed, some fail
  * and some kill their process; a fault every 30 s; a reader that pages through all records; short retention. At the end the
  * verdict of the fault table, and what must not grow: memory, connections, keys, consumers, waiting times.
  * Writes soak.json and a summary; limits on slopes hold from 30 minutes on, as below that they are noise.

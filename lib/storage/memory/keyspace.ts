@@ -130,12 +130,13 @@ export class Keyspace {
     this.#endLease(record)
     this.enter(record, outcome)
     record.finishedAt = now
+    record.leaseUntil = null
     if (!wasRunning) return
     const runMs = now - (record.lastAttemptedAt ?? now)
     this.stats.count({ queueName: record.queueName, outcome, runMs, waitMs }, now)
   }
 
-  /** The deadline stays on the record as what it was; that there is no token says that it no longer counts. */
+  /** The deadline stays on a record that goes on, as what it was; that there is no token says that it no longer counts. */
   #endLease(record: MemoryRecord): void {
     this.leases.remove(record.id)
     this.unplace(record)

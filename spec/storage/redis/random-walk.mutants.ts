@@ -69,8 +69,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a cancel that leaves the token',
     file: 'functions/fail-record.lua',
-    text: "'leaseToken', '', ",
-    instead: '',
+    text: "'entryId', 'leaseToken', ",
+    instead: "'entryId', ",
   },
   {
     name: 'a cancel of what has its end',
@@ -201,8 +201,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a crash that is not counted',
     file: 'reclaim.lua',
-    text: 'if crashes > crashLimit then return giveUp(record, crashes) end',
-    instead: 'if crashes > crashLimit then crashes = 1000 end',
+    text: 'if not waited and crashes > crashLimit then return giveUp(record, crashes) end',
+    instead: 'if not waited and crashes > crashLimit then crashes = 1000 end',
   },
   {
     name: 'a consumer deleted with its pending rows',

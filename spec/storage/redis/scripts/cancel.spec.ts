@@ -61,7 +61,6 @@ describe('cancel.lua', () => {
       expect(answer).to.deep.equal(['CANCELLED'])
       expect(changes).to.deep.equal({
         'task:a status': 'READY -> FAILED',
-        'task:a leaseToken': '->',
         'task:a entryId': `${entryId} ->`,
         'task:a finishedAt': `-> ${NOW}`,
         'task:a errors': `-> ${lineOf(0)}`,

@@ -22,7 +22,13 @@ interface Held {
 }
 
 async function renew(bench: ScriptBench, consumer: string, ...held: readonly Held[]): Promise<Words> {
-  return (await bench.run('renew', consumer, 1_000, '', ...held.flatMap(({ id, leaseToken }) => [id, leaseToken]))) as Words
+  return (await bench.run(
+    'renew',
+    consumer,
+    1_000,
+    '',
+    ...held.flatMap(({ id, leaseToken }) => [id, leaseToken]),
+  )) as Words
 }
 
 describe('renew.lua', () => {

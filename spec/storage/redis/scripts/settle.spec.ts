@@ -1,6 +1,7 @@
 /** settle.lua on raw keys: every outcome with all it moves, and every reason why nothing may move. */
 import { expect } from 'chai'
 import {
+  LEASE_FIELDS,
   aClaim,
   beginOne,
   begunOf,
@@ -36,6 +37,7 @@ describe('settle.lua', () => {
       expect(changes).to.deep.equal({
         'task:a status': 'RUNNING -> SUCCESSFUL',
         'task:a leaseToken': `${leaseToken} ->`,
+        'task:a leaseUntil': `${START_MS + 1_000} ->`,
         'task:a lastMove': `-> settle ${leaseToken}`,
         'task:a entryId': `${entryId} ->`,
         'task:a finishedAt': `-> ${LATER}`,
@@ -263,7 +265,9 @@ describe('settle.lua', () => {
         expect(answer.slice(0, 2)).to.deep.equal(['SETTLED', 'SETTLED'])
         expect(answer[2]).to.contain('WRONGTYPE')
         for (const id of ['a', 'b'])
-          expect(await recordOf(bench, id)).to.include({ status: 'SUCCESSFUL', leaseToken: '' })
+          expect(await recordOf(bench, id))
+            .to.include({ status: 'SUCCESSFUL' })
+            .and.not.have.any.keys(...LEASE_FIELDS)
         expect((await bench.keyspace()).sortedSets['cell:mail:other:SUCCESSFUL']).to.deep.equal({ b: NOW })
       }),
     )
@@ -320,7 +324,9 @@ describe('settle.lua', () => {
         const begun = begunOf((await bench.run('run-by-id', ...aClaim('web'), 'a', '')) as Words)
         expect(await settle(bench, { ...begun, outcome: 'FAILED', payload: ERROR })).to.deep.equal(['SETTLED'])
         expect(await settle(bench, { ...begun, outcome: 'FAILED', payload: ERROR })).to.deep.equal(['SETTLED'])
-        expect(await recordOf(bench)).to.include({ status: 'FAILED', entryId: '' })
+        expect(await recordOf(bench))
+          .to.include({ status: 'FAILED' })
+          .and.not.have.any.keys(...LEASE_FIELDS)
       },
       { group: '' },
     ),

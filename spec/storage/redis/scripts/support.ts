@@ -342,6 +342,9 @@ export async function recordOf(bench: ScriptBench, id = 'a'): Promise<Record<str
   return await bench.redis.hgetall(bench.keys.record(id))
 }
 
+/** What a record with an outcome has no longer. */
+export const LEASE_FIELDS = ['entryId', 'leaseToken', 'leaseUntil'] as const
+
 /** Puts a text where another type belongs. */
 export async function spoil(bench: ScriptBench, key: string): Promise<void> {
   await bench.redis.set(key, 'not what belongs here')

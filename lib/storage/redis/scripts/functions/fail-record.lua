@@ -6,8 +6,9 @@ local function failRecord(record, nowMs, reason, extra)
   writeIndex({ { 'ZREM', leases, record.id } })
   writeIndex({ { 'ZREM', cellKey(record.queueName, record.name, record.status), record.id } })
   unplace(record)
-  redis.call('HSET', recordKey(record.id), 'status', 'FAILED', 'leaseToken', '', 'entryId', '', 'finishedAt', nowText,
-    'errors', record.errors == '' and line or (record.errors .. '\n' .. line), unpack(extra))
+  redis.call('HDEL', recordKey(record.id), 'entryId', 'leaseToken', 'leaseUntil')
+  redis.call('HSET', recordKey(record.id), 'status', 'FAILED', 'finishedAt', nowText, 'errors',
+    record.errors == '' and line or (record.errors .. '\n' .. line), unpack(extra))
   writeIndex({ { 'ZADD', cellKey(record.queueName, record.name, 'FAILED'), record.enqueuedAt, record.id } })
   if record.status == 'RUNNING' then
     countOutcome(record.queueName, 'FAILED', nowMs - (tonumber(record.lastAttemptedAt) or nowMs))

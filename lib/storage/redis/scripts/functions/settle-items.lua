@@ -87,20 +87,19 @@ local function settleItems(first, last, now)
     for k = 1, #todo, 4 do
       local head, i, v, record = todo[k], todo[k + 1], todo[k + 2], todo[k + 3]
       local outcome, id, payload, lastMove = ARGV[head + 1], ARGV[i], ARGV[i + 1], 'settle ' .. ARGV[head]
+      -- What finished keeps no trace of its lease and entry: 60 bytes less for as long as it is kept.
+      if outcome ~= 'READY' then redis.call('HDEL', record, 'entryId', 'leaseToken', 'leaseUntil') end
       if outcome == 'SUCCESSFUL' and payload == 'null' then
         -- Most tasks return nothing: a SUCCESSFUL record without the field has returned null.
-        redis.call('HSET', record, 'status', outcome, 'entryId', '', 'leaseToken', '', 'lastMove', lastMove,
-          'finishedAt', nowText)
+        redis.call('HSET', record, 'status', outcome, 'lastMove', lastMove, 'finishedAt', nowText)
       elseif outcome == 'SUCCESSFUL' then
-        redis.call('HSET', record, 'status', outcome, 'entryId', '', 'leaseToken', '', 'lastMove', lastMove,
-          'finishedAt', nowText, 'returnValue', payload)
+        redis.call('HSET', record, 'status', outcome, 'lastMove', lastMove, 'finishedAt', nowText, 'returnValue', payload)
       else
         local errors = redis.call('HGET', record, 'errors')
         local line = '{"at":' .. nowText .. ',' .. string.sub(payload, 2)
         errors = (type(errors) == 'string' and errors ~= '') and (errors .. '\n' .. line) or line
         if outcome == 'FAILED' then
-          redis.call('HSET', record, 'status', outcome, 'entryId', '', 'leaseToken', '', 'lastMove', lastMove,
-            'finishedAt', nowText, 'errors', errors)
+          redis.call('HSET', record, 'status', outcome, 'lastMove', lastMove, 'finishedAt', nowText, 'errors', errors)
         else
           local delayMs = tonumber(ARGV[head + 2]) or 0
           local runAfter = delayMs > 0 and string.format('%.0f', nowMs + delayMs) or ''
