@@ -189,7 +189,7 @@ const MUTANTS = [
   {
     row: 'F26',
     wrong: 'crashes are not counted',
-    text: 'local crashes = record.crashes + 1',
+    text: 'local crashes = record.crashes + (waited and 0 or 1)',
     instead: 'local crashes = 1',
   },
   {
