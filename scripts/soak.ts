@@ -60,7 +60,7 @@ const rounded = (value: number): number => Number(value.toFixed(2))
 async function soak(run: FaultRun): Promise<boolean> {
   const orders = { backend: { ...run.backendOptions(), completedTaskTtlSeconds: RETENTION_SECONDS } }
   /** Neither fault nor fatal task hits it, so that its memory is one process's from the beginning to the end. */
-  const steady = await run.spawn({ ...orders, worker: { queues: ['default'] } })
+  const steady = await run.spawn({ ...orders, collectsGarbage: true, worker: { queues: ['default'] } })
   const others: WorkerProcess[] = [await run.spawn(orders), await run.spawn(orders)]
   const startedAt = Date.now()
   const endsAt = startedAt + minutes * 60_000
@@ -196,6 +196,8 @@ async function soak(run: FaultRun): Promise<boolean> {
     await supervising
   }
   steady.expectedEnd = steady.hasEnded
+  // Retention goes on for as long as one of them works
+  await run.stopWorkers()
 
   const left = new Set<string>()
   for await (const { id } of run.backend.records.filter({})) left.add(id)
@@ -267,6 +269,11 @@ async function soak(run: FaultRun): Promise<boolean> {
   must(figures.entriesBeyondOpen <= 50, `entries beyond what waits or runs: ${figures.entriesBeyondOpen}`)
   must(figures.consumers <= 2 * run.workers.length, `consumers: ${figures.consumers}`)
   if (minutes >= 30) {
+    const { secondTenth, lastTenth } = figures.enqueueToBeginP99Ms
+    must(
+      lastTenth <= 1.2 * secondTenth + 5,
+      `enqueue to begin, p99: ${secondTenth} ms at first, ${lastTenth} ms at last`,
+    )
     must(figures.rssSlopeMbPerHour < 8, `memory of a worker grows by ${figures.rssSlopeMbPerHour} MB/h`)
     must(
       Math.abs(figures.redisMemorySlopePercentPerHour) <= 2,

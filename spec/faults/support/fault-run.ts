@@ -42,6 +42,8 @@ export interface ChildOrders {
   /** What it is: a worker (several beside each other), a web process that runs due tasks itself, or one with the endpoints. */
   readonly kind?: 'worker' | 'processTasks' | 'router'
   readonly workers?: number
+  /** It collects its garbage every few seconds, so that the memory that it takes is what it holds. */
+  readonly collectsGarbage?: boolean
   /** The worker runs in a thread of the process. */
   readonly inThread?: boolean
   /** Its clock is off by so much. */
@@ -419,9 +421,13 @@ export class FaultRun implements AsyncDisposable {
     )
   }
 
+  async stopWorkers(): Promise<void> {
+    for (const worker of this.workers) if (!worker.hasEnded) await worker.signal('SIGTERM')
+  }
+
   /** Stops the workers that are left, and judges what they and the server say. */
   async verdict(): Promise<Verdict> {
-    for (const worker of this.workers) if (!worker.hasEnded) await worker.signal('SIGTERM')
+    await this.stopWorkers()
     const facts = this.facts()
     const ids = new Set([...this.acknowledged, ...this.unsure])
     for (const fact of facts) if (fact.fact === 'begun') ids.add(fact.id)

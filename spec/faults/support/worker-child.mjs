@@ -3,11 +3,13 @@
  * Appends one line of JSON for each fact, by one write before its next step, so that nothing it did is unknown after its end.
  * Takes its orders as JSON in argv; ends on SIGTERM after a stop, and when its parent is gone.
  */
-/* global AbortController */
+/* global AbortController, setInterval */
 import { createRequire } from 'node:module'
 import { openSync, writeSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { performance } from 'node:perf_hooks'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { parentPort } from 'node:worker_threads'
 import express from 'express'
@@ -25,6 +27,12 @@ const rightNow = Date.now.bind(Date)
 /** @param {string} fact @param {object} [facts] */
 function tell(fact, facts) {
   writeSync(file, `${JSON.stringify({ fact, pid: process.pid, at: rightNow(), ...facts })}\n`)
+}
+
+if (orders.collectsGarbage) {
+  setFlagsFromString('--expose-gc')
+  const collectGarbage = /** @type {() => void} */ (runInNewContext('gc'))
+  setInterval(collectGarbage, 5_000).unref()
 }
 
 // A clock that is off: what the process believes, not what it writes down here.
