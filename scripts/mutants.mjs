@@ -161,10 +161,68 @@ const MUTANTS = [
     instead: 'Number((BigInt(Date.now()) * 1000000n) /',
   },
   {
+    row: 'F16',
+    wrong: 'a renewal that is not answered in time counts as lost',
+    text: "this.#logger.warn(facts, 'leases could not be renewed; trying again')",
+    instead: 'for (const kept of this.#kept.values()) this.#lose(kept)',
+    cases: 'paused for all',
+  },
+  {
+    row: 'F16',
+    wrong: 'settle does not compare tokens',
+    text: "elseif v[1] == token and token ~= '' then",
+    instead: "elseif token ~= '' then",
+    cases: 'paused for all',
+  },
+  {
     row: 'F17',
     wrong: 'too few replicas is an error of another kind',
     text: '[/NOREPLICAS/,',
     instead: '[/NEVER/,',
+  },
+  {
+    row: 'F18',
+    wrong: 'a refusal by a replica ends the loop',
+    text: 'news.failed(error) state.mustRecover = true',
+    instead: 'news.failed(error)\nif (/UNBLOCKED|READONLY/.test(String(error))) return\nstate.mustRecover = true',
+    cases: 'loses its role',
+  },
+  {
+    row: 'F18',
+    wrong: 'a reader that a replica refused reads no more',
+    text: 'this.#pause() news.failed(error)',
+    instead:
+      'if (/UNBLOCKED|READONLY/.test(String(error))) this.#paused = true\nelse this.#pause()\nnews.failed(error)',
+    cases: 'loses its role',
+  },
+  {
+    row: 'F20',
+    wrong: 'a key of the scripts lacks the hash tag',
+    text: "local cellsKey = ARGV[1] .. ${luaExpression('cells')}",
+    instead: "local cellsKey = ${luaExpression('cells')}",
+    cases: 'every node',
+  },
+  {
+    row: 'F20',
+    wrong: 'a key in KEYS lacks the hash tag',
+    text: '`${this.root}never`',
+    instead: "'never'",
+    cases: 'every node',
+  },
+  {
+    row: 'F21',
+    wrong: 'the first write of a settle is an HSET',
+    text: 'if #todo > 0 then writeIndex(from)',
+    instead: `if #todo > 0 then
+      for k = 1, #todo, 4 do redis.call('HSET', todo[k + 3], 'lastMove', 'settle ' .. ARGV[todo[k]]) end
+      writeIndex(from)`,
+  },
+  {
+    row: 'F22',
+    wrong: 'records live for a time from their enqueue on',
+    text: 'cell[size + 1], cell[size + 2] = nowText, id',
+    instead: "cell[size + 1], cell[size + 2] = nowText, id call('EXPIRE', records[n], 604800)",
+    cases: 'evicts what expires',
   },
   {
     row: 'F23',
@@ -239,6 +297,13 @@ const MUTANTS = [
     instead: "elseif false then answers[#answers + 1] = 'RUNNING'",
   },
   {
+    row: 'F36',
+    wrong: 'a heartbeat is written by a command that the page does not name',
+    text: "redis.call('HSET', workerKey(consumer), unpack(ARGV, 4))",
+    instead: "redis.call('HMSET', workerKey(consumer), unpack(ARGV, 4))",
+    cases: 'sends no command',
+  },
+  {
     row: 'F37',
     wrong: 'what a listener rejects with is nobody’s',
     text: 'Promise.resolve(listener(result)).catch(failed)',
@@ -254,7 +319,18 @@ const MUTANTS = [
 ]
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const PARTS = ['bin', 'dist', 'lib', 'scripts', 'spec', 'views', '.mocharc.json', 'package.json', 'tsconfig.json']
+const PARTS = [
+  'bin',
+  'dist',
+  'docs',
+  'lib',
+  'scripts',
+  'spec',
+  'views',
+  '.mocharc.json',
+  'package.json',
+  'tsconfig.json',
+]
 /** A run that has not ended by then has not passed. */
 const LONGEST_MS = 150_000
 

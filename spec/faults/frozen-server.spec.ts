@@ -76,6 +76,15 @@ describe('Faults: a frozen server', function () {
   )
 })
 
+/** How long the lease that ends first still lasts, by the server's clock. */
+async function shortestLeaseMs({ redis, keys }: FaultRun): Promise<number> {
+  const [[seconds, micros], [, until = NaN]] = await Promise.all([
+    redis.time(),
+    redis.zrange(keys.leases, 0, 0, 'WITHSCORES'),
+  ])
+  return Number(until) - (Number(seconds) * 1_000 + Number(micros) / 1_000)
+}
+
 async function frozen(how: string, freeze: Freeze, args: readonly string[]): Promise<void> {
   const concurrency = 4
   await using run = await FaultRun.start({
@@ -87,22 +96,30 @@ async function frozen(how: string, freeze: Freeze, args: readonly string[]): Pro
   const inFlight = workers.length * concurrency
 
   // (a) Tasks run over the freeze, others wait behind them.
-  await run.enqueue({}, [...lists(inFlight, SHORT_MS + 600), ...lists(20, 20)])
+  await run.enqueue({}, [...lists(inFlight, SHORT_MS + 1_600), ...lists(20, 20)])
   await eventually(() => run.facts('begun').length >= inFlight, { timeoutMs: 20_000 })
+  // Just before they are renewed, so that a renewal goes unanswered for longer than a call may take.
+  await eventually(async () => (await shortestLeaseMs(run)) < 0.75 * LEASE_SECONDS * 1_000, { timeoutMs: 20_000 })
   await freeze(run, SHORT_MS)
   await run.drained()
   const begunShort = run.facts('begun').length
   expect(begunShort, 'begun after the short freeze').to.equal(run.acknowledged.size)
   expect(run.facts('aborted'), 'aborted by the short freeze').to.have.lengthOf(0)
 
-  // (b) The same, for longer than the leases last.
-  await run.enqueue({}, [...lists(inFlight, LONG_MS + 600), ...lists(20, 20)])
+  // (b) The same, for longer than the leases last; the first attempts end after those that take over.
+  const overtaken = new Set(await run.enqueue({ name: 'overtaken' }, lists(inFlight, 0)))
+  await run.enqueue({}, lists(20, 20))
   await eventually(() => run.facts('begun').length >= begunShort + inFlight, { timeoutMs: 20_000 })
+  // It has slots for what nobody seems to hold any more.
+  await run.spawn()
   await freeze(run, LONG_MS)
   await run.drained()
+  const isLate = ({ id, attempt }: { id: string; attempt: number }): boolean => attempt === 1 && overtaken.has(id)
+  await eventually(() => run.facts('settled').some(isLate), { message: 'nobody settles late' })
 
   const verdict = await run.verdict()
   verdict.assert('F16', { duplicates: inFlight }, { how, aborted: run.facts('aborted').length })
+  expect(verdict.stale, 'late settles that were refused').to.be.above(0)
   const begins = new Map<string, number>()
   for (const { id } of verdict.begun) begins.set(id, (begins.get(id) ?? 0) + 1)
   expect(Math.max(...begins.values())).to.be.at.most(2)

@@ -15,6 +15,8 @@ import { together } from './support/together.ts'
 /** Nobody answers there: the data stay as they are, and nothing may be written. */
 const DEMOTED = ['127.0.0.1', '1'] as const
 const REPLICA_MS = sized(2_000, 3_000)
+/** No sweep comes to the help of a reader that waits no more. */
+const NEVER = 3_600
 
 describe('Faults: a server that becomes a replica', function () {
   this.timeout(sized(90_000, 300_000))
@@ -46,7 +48,7 @@ describe('Faults: a server that becomes a replica', function () {
 })
 
 async function demoted(): Promise<void> {
-  await using run = await FaultRun.start({ claimTimeoutSeconds: 10 })
+  await using run = await FaultRun.start({ claimTimeoutSeconds: 10, claimIntervalSeconds: NEVER })
   const [idle, busy] = await Promise.all([
     run.spawn({ worker: { queues: ['later'] } }),
     run.spawn({ worker: { queues: ['default'] } }),
@@ -65,8 +67,13 @@ async function demoted(): Promise<void> {
   run.unsure.clear()
   await run.redis.call('REPLICAOF', 'NO', 'ONE')
   const upAt = Date.now()
-  await eventually(() => run.facts('begun').some(({ at }) => at >= upAt), { timeoutMs: 20_000 })
+  await eventually(() => run.facts('begun').some(({ at }) => at >= upAt), {
+    ...{ timeoutMs: 20_000, message: 'nobody reads again' },
+  })
   const again = Math.min(...run.facts('begun').flatMap(({ at }) => (at >= upAt ? [at - upAt] : [])))
+  await run.drained()
+  // What comes at once is read by a worker that waits for it.
+  await run.enqueue({ queueName: 'later' }, [[1]])
   await run.drained()
   const readAgain = Math.min(...idle.facts.flatMap(({ fact, at }) => (fact === 'begun' ? [at - upAt] : [])))
   const verdict = await run.verdict()

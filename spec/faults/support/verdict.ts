@@ -15,7 +15,7 @@ import type { Figures } from './rows.ts'
 const MAY_RUN_ALONE = 4
 
 /** Tasks that leave an effect, whose value is what they return. */
-const WITH_EFFECT = new Set(['work', 'first', 'block', 'held'])
+const WITH_EFFECT = new Set(['work', 'first', 'overtaken', 'block', 'held'])
 
 export interface RunFacts {
   readonly run: FaultRun

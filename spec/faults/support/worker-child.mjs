@@ -108,6 +108,13 @@ const functions = {
     await sleep(context.attempt === 1 ? ms : 10)
     return await done(context)
   },
+  /** Its first attempt ends once another one has left its effect. */
+  overtaken: async (context) => {
+    begun(context)
+    const { id } = context.taskResult
+    while (effects && store && context.attempt === 1 && !(await store.hexists(effects.keys[2], id))) await sleep(50)
+    return await done(context)
+  },
   block: async (context, ms) => {
     begun(context)
     if (context.attempt === 1) block(ms)
