@@ -294,3 +294,8 @@ export class TaskImportError extends TaskError {
     this.file = file
   }
 }
+
+/** An error of ours as the storage keeps it: a JSON object. */
+export function reasonOf({ name, message, code }: TaskError): string {
+  return JSON.stringify({ name, message, code })
+}

@@ -5,8 +5,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
-import { TaskAbandonedError, TaskNotRegisteredError } from './errors.ts'
-import type { TaskError } from './errors.ts'
+import { reasonOf, TaskAbandonedError, TaskNotRegisteredError } from './errors.ts'
 import { BANDS } from './storage/storage.ts'
 import type {
   Aloneness,
@@ -267,9 +266,4 @@ export class StreamQueue {
     this.#turn = start + QUEUES_PER_TAKE
     return [...queueNames.slice(start), ...queueNames.slice(0, start)].slice(0, QUEUES_PER_TAKE)
   }
-}
-
-/** An error of ours as the scripts take it. */
-function reasonOf({ name, message, code }: TaskError): string {
-  return JSON.stringify({ name, message, code })
 }

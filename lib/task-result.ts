@@ -4,6 +4,7 @@
  */
 import { v7 as uuid } from 'uuid'
 import {
+  reasonOf,
   TaskCancelledError,
   TaskNotFoundError,
   TaskRecordDamagedError,
@@ -234,9 +235,8 @@ export class TaskResult<Result = unknown, Args extends readonly unknown[] = read
    * @throws TaskNotFoundError the record is gone.
    */
   async cancel(): Promise<this> {
-    const { name, message, code } = new TaskCancelledError()
-    const error = JSON.stringify({ name, message, code })
-    const [word = 'ABSENT'] = await this.#source.storage.cancel([this.id], uuid(), error)
+    const reason = reasonOf(new TaskCancelledError())
+    const [word = 'ABSENT'] = await this.#source.storage.cancel([this.id], uuid(), reason)
     if (word === 'ABSENT') throw new TaskNotFoundError(this.id, `backend "${this.backendName}"`)
     if (word === 'BROKEN') throw new TaskRecordDamagedError(this.id, 'a key of another type, or missing fields')
     if (word !== 'CANCELLED') throw new TaskStateError(this.id, 'READY or RUNNING', word, 'it has ended already')

@@ -60,6 +60,13 @@ const WORDS: Readonly<Record<Verb, { ask: string; button: string; past: string; 
     past: 'put back into the queue',
     consequence: 'They go back to READY, due at once. Their errors and attempts are kept.',
   },
+  cancel: {
+    ask: 'Cancel',
+    button: 'Cancel',
+    past: 'cancelled',
+    consequence:
+      'They end as FAILED, with TaskCancelledError. The signal of those that run is aborted within a second, and what they still return counts for nothing.',
+  },
   delete: {
     ask: 'Delete',
     button: 'Delete',
@@ -69,16 +76,27 @@ const WORDS: Readonly<Record<Verb, { ask: string; button: string; past: string; 
 }
 
 const LEFT_ALONE: Readonly<Record<Preview['leftAlone'][number]['status'], Readonly<Record<Verb, string>>>> = {
-  READY: { run: '', retry: 'they wait already', delete: '' },
+  READY: { run: '', retry: 'they wait already', cancel: '', delete: '' },
   RUNNING: {
     run: 'they run already',
     retry: 'they have not settled yet',
-    delete: 'a running record cannot be deleted: wait until it has settled',
+    cancel: '',
+    delete: 'a running record cannot be deleted: wait until it has settled, or cancel it',
   },
-  SUCCESSFUL: { run: 'they are done', retry: 'only failed records are retried', delete: '' },
-  FAILED: { run: 'put them back with Retry', retry: '', delete: '' },
-  ABSENT: { run: 'they are gone', retry: 'they are gone', delete: 'they are gone already, or cannot be read' },
-  UNKNOWN: { run: 'this process does not know their task; a worker that does will run them', retry: '', delete: '' },
+  SUCCESSFUL: { run: 'they are done', retry: 'only failed records are retried', cancel: 'they are done', delete: '' },
+  FAILED: { run: 'put them back with Retry', retry: '', cancel: 'they have failed already', delete: '' },
+  ABSENT: {
+    run: 'they are gone',
+    retry: 'they are gone',
+    cancel: 'they are gone',
+    delete: 'they are gone already, or cannot be read',
+  },
+  UNKNOWN: {
+    run: 'this process does not know their task; a worker that does will run them',
+    retry: '',
+    cancel: '',
+    delete: '',
+  },
 }
 
 const STATUS_WORDS: Readonly<Record<string, string>> = { ABSENT: 'not there', UNKNOWN: 'READY, but unknown here' }
@@ -168,7 +186,7 @@ function noticeFor(verb: Verb, { done, unknown, lastStatus }: Outcome): NoticeCo
     return lastStatus === 'SUCCESSFUL' ? 'succeeded' : lastStatus === 'READY' ? 'later' : 'failed'
   }
   if (done === 0) return 'state'
-  return verb === 'delete' ? 'deleted' : 'retried'
+  return verb === 'delete' ? 'deleted' : verb === 'cancel' ? 'cancelled' : 'retried'
 }
 
 export async function actPage(context: AdminContext, res: Response, verb: Verb): Promise<void> {

@@ -1,10 +1,17 @@
 /**
- * Run, retry and delete: of ticked records, or of all that match what was previewed. Each request does as much as fits into
+ * Run, retry, cancel and delete: of ticked records, or of all that match what was previewed. Each request does as much as fits into
  * its time and says what is left. The storage judges each record again; whatever changed meanwhile is skipped and counted.
  */
 import { v7 as uuid } from 'uuid'
 import type { Clock } from '../clock.ts'
-import { TaskNotFoundError, TaskNotRegisteredError, TaskQueryLimitError, TaskRecordDamagedError } from '../errors.ts'
+import {
+  reasonOf,
+  TaskCancelledError,
+  TaskNotFoundError,
+  TaskNotRegisteredError,
+  TaskQueryLimitError,
+  TaskRecordDamagedError,
+} from '../errors.ts'
 import type { RecordFilter } from '../record-filter.ts'
 import { isDamaged } from '../storage/storage.ts'
 import type { StoredRecord } from '../storage/storage.ts'
@@ -21,6 +28,7 @@ import { filterOf, looksAtRecords } from './admin-view.ts'
 export const ELIGIBLE: Readonly<Record<Verb, readonly TaskStatus[]>> = {
   run: ['READY'],
   retry: ['FAILED'],
+  cancel: ['READY', 'RUNNING'],
   delete: ['READY', 'SUCCESSFUL', 'FAILED'],
 }
 
@@ -203,8 +211,20 @@ class Work {
 
   async #move(ids: readonly string[]): Promise<readonly Word[]> {
     const { storage } = this.#backend
+    if (this.#verb === 'cancel') return await this.#cancel(ids)
     const answers = this.#verb === 'delete' ? await storage.delete(ids) : await storage.retry(ids, this.#requestId)
     return answers.map((word) => (word === 'DELETED' || word === 'RETRIED' ? 'done' : 'skipped'))
+  }
+
+  async #cancel(ids: readonly string[]): Promise<readonly Word[]> {
+    const backend = this.#backend
+    const answers = await backend.storage.cancel(ids, this.#requestId, reasonOf(new TaskCancelledError()))
+    const words = answers.map((word) => (word === 'CANCELLED' ? 'done' : 'skipped'))
+    for (const id of backend.hasListeners('taskFinished') ? ids.filter((_, index) => words[index] === 'done') : []) {
+      const [record] = await backend.storage.find([id])
+      if (record && !isDamaged(record)) backend.emit('taskFinished', backend.result(record))
+    }
+    return words
   }
 
   async #run(id: string, name: string | undefined): Promise<Word> {

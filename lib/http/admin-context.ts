@@ -8,7 +8,7 @@ import { TaskOptionError } from '../errors.ts'
 import { taskBackends } from '../task-backends.ts'
 import type { TaskBackend } from '../task-backend.ts'
 import { checkAccess } from './access.ts'
-import type { Authorize } from './access.ts'
+import type { Action, Authorize } from './access.ts'
 import { baseOf } from './base-path.ts'
 import { time } from './admin-format.ts'
 import type { ShownTime } from './admin-format.ts'
@@ -29,9 +29,20 @@ export interface AdminSettings {
   readonly clock: Clock
 }
 
-export const VERBS = ['run', 'retry', 'delete'] as const
+export const VERBS = ['run', 'retry', 'cancel', 'delete'] as const
 
 export type Verb = (typeof VERBS)[number]
+
+/** On its button. */
+export const VERB_LABELS: Readonly<Record<Verb, string>> = {
+  run: 'Run now',
+  retry: 'Retry',
+  cancel: 'Cancel',
+  delete: 'Delete',
+}
+
+/** What `authorize` is asked: whoever may remove a waiting record may end one as well. */
+export const actionOf = (verb: Verb): Action => (verb === 'cancel' ? 'delete' : verb)
 
 export type Rights = Readonly<Record<Verb, boolean>>
 
@@ -69,7 +80,7 @@ function backendOf(own: TaskBackend, alias: string): TaskBackend {
 
 async function may(req: Request, verb: Verb, authorize: Authorize | undefined): Promise<boolean> {
   try {
-    await checkAccess(req, verb, authorize)
+    await checkAccess(req, actionOf(verb), authorize)
     return true
   } catch {
     return false
@@ -81,14 +92,16 @@ export async function contextOf(req: Request, settings: AdminSettings, more: rea
   const query = queryOf(req)
   const view = viewOf(query, more)
   const backend = backendOf(settings.backend, view.backend)
-  const [run, retry, remove] = await Promise.all(VERBS.map((verb) => may(req, verb, settings.authorize)))
+  const [run, retry, remove] = await Promise.all(
+    (['run', 'retry', 'delete'] as const).map((verb) => may(req, verb, settings.authorize)),
+  )
   return {
     req,
     base: baseOf(req),
     view,
     query,
     backend,
-    rights: { run: run === true, retry: retry === true, delete: remove === true },
+    rights: { run: run === true, retry: retry === true, cancel: remove === true, delete: remove === true },
     redactor: redactorOf(settings.redact, req),
     nowMs: settings.clock.now(),
     settings,

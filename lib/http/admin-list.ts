@@ -7,7 +7,7 @@ import type { RecordPage } from '../record-page.ts'
 import type { Cell, StoredRecord } from '../storage/storage.ts'
 import { TASK_STATUSES } from '../task-status.ts'
 import { ELIGIBLE } from './admin-bulk.ts'
-import { frame } from './admin-context.ts'
+import { frame, VERB_LABELS, VERBS } from './admin-context.ts'
 import type { AdminContext, FrameModel } from './admin-context.ts'
 import { count, counted } from './admin-format.ts'
 import { rowOf } from './admin-models.ts'
@@ -180,8 +180,6 @@ function visible(context: AdminContext, record: StoredRecord): boolean {
   return texts.some((text) => text.toLowerCase().includes(wanted))
 }
 
-const VERB_WORDS = { run: 'Run now', retry: 'Retry', delete: 'Delete' } as const
-
 export async function listModel(context: AdminContext): Promise<ListModel> {
   const { view, base, nowMs, rights, redactor } = context
   const filter = filterOf(view, nowMs)
@@ -241,16 +239,13 @@ export async function listModel(context: AdminContext): Promise<ListModel> {
     previous: paged.hasPrevious && first ? link({ ...firstPage(view), before: cursorOf(first) }) : null,
     next: paged.next === null ? null : link({ ...firstPage(view), after: paged.next }),
     nextWords: compares && rows.length < view.size ? 'Continue looking' : 'Next',
-    verbs: (['run', 'retry', 'delete'] as const)
-      .filter(
-        (verb) =>
-          rights[verb] && (view.status.length === 0 || view.status.some((each) => ELIGIBLE[verb].includes(each))),
-      )
-      .map((verb) => ({
-        verb,
-        label: VERB_WORDS[verb],
-        action: `${base}/confirm/${verb}${queryText(view)}`,
-      })),
+    verbs: VERBS.filter(
+      (verb) => rights[verb] && (view.status.length === 0 || view.status.some((each) => ELIGIBLE[verb].includes(each))),
+    ).map((verb) => ({
+      verb,
+      label: VERB_LABELS[verb],
+      action: `${base}/confirm/${verb}${queryText(view)}`,
+    })),
     // A search that looks at what is hidden must not count it either.
     canBulk: !(redactor.active && view.text !== ''),
     empty: rows.length > 0 ? null : emptyOf(view, everything, chips.length),

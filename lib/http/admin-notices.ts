@@ -3,6 +3,10 @@ import type { AdminContext, FrameModel } from './admin-context.ts'
 
 const NOTICES = {
   deleted: { kind: 'good', text: 'The record was deleted.' },
+  cancelled: {
+    kind: 'good',
+    text: 'The task was cancelled. If it ran, its worker is told, and what it still returns counts for nothing.',
+  },
   gone: { kind: 'info', text: 'Nothing was done: the record was no longer there.' },
   retried: { kind: 'good', text: 'The record waits again; a worker takes it when its turn comes.' },
   succeeded: { kind: 'good', text: 'The task ran here and succeeded.' },

@@ -7,7 +7,7 @@ import express from 'express'
 import type { ErrorRequestHandler, Request, RequestHandler, Response, Router } from 'express'
 import type { Action } from './access.ts'
 import { actPage, confirmPage, donePage } from './admin-actions.ts'
-import { bareFrame, contextOf, VERBS } from './admin-context.ts'
+import { actionOf, bareFrame, contextOf, VERBS } from './admin-context.ts'
 import type { AdminContext, AdminSettings, Section, Verb } from './admin-context.ts'
 import { duration } from './admin-format.ts'
 import { formReader } from './admin-form.ts'
@@ -37,7 +37,7 @@ function page(path: string, handle: AdminRoute['handle'], query: readonly string
 }
 
 function form(path: string, verb: Verb, handle: AdminRoute['handle']): AdminRoute {
-  return { method: 'post', path: `${path}/${verb}`, action: verb, changes: true, query: ['notice'], handle }
+  return { method: 'post', path: `${path}/${verb}`, action: actionOf(verb), changes: true, query: ['notice'], handle }
 }
 
 export function sendPage(res: Response, view: string, model: object, status = 200): void {

@@ -4,7 +4,8 @@ import type { TaskRecord } from '../task-record.ts'
 import type { TaskAttemptError } from '../task-result.ts'
 import { attemptsOf, firstDue, otherErrors, timelineOf } from './admin-attempts.ts'
 import type { AttemptModel, Timeline } from './admin-attempts.ts'
-import { frame } from './admin-context.ts'
+import { ELIGIBLE } from './admin-bulk.ts'
+import { frame, VERB_LABELS, VERBS } from './admin-context.ts'
 import type { AdminContext, FrameModel } from './admin-context.ts'
 import { bytes, duration, excerpt, readableJson, time } from './admin-format.ts'
 import type { ShownTime } from './admin-format.ts'
@@ -70,15 +71,11 @@ function lastErrorOf({ status }: StoredRecord, errors: readonly TaskAttemptError
 
 /** What may be done with a record in its state, if who asks may do it. */
 function verbsOf(record: StoredRecord, { rights, base, view }: AdminContext): TaskModel['verbs'] {
-  const fits = {
-    run: record.status === 'READY',
-    retry: record.status === 'FAILED',
-    delete: record.status !== 'RUNNING',
-  }
-  const labels = { run: 'Run now', retry: 'Retry', delete: 'Delete' } as const
-  return (['run', 'retry', 'delete'] as const)
-    .filter((verb) => fits[verb] && rights[verb])
-    .map((verb) => ({ verb, label: labels[verb], action: `${base}/confirm/${verb}${queryText(view)}` }))
+  return VERBS.filter((verb) => ELIGIBLE[verb].includes(record.status) && rights[verb]).map((verb) => ({
+    verb,
+    label: VERB_LABELS[verb],
+    action: `${base}/confirm/${verb}${queryText(view)}`,
+  }))
 }
 
 const quoted = (text: string): string => `'${text.replace(/'/g, `'\\''`)}'`
@@ -237,7 +234,10 @@ export function taskModel(record: TaskRecord, context: AdminContext, why: readon
     timelineRows: rows,
     raw: rawOf(stored, context),
     verbs,
-    noVerbs: stored.status === 'RUNNING' ? 'It is running: nothing can be changed until it has settled.' : '',
+    noVerbs:
+      stored.status === 'RUNNING'
+        ? 'It is running: until it has settled it can only be cancelled, by those who may delete.'
+        : '',
     curls: curlsOf(stored, context),
     back: `${base}/tasks${queryText(view)}`,
   }

@@ -9,6 +9,7 @@ import type { AdminSettings } from '../../lib/http/admin-context.ts'
 import { isDamaged } from '../../lib/storage/storage.ts'
 import type { Brief, NewRecord } from '../../lib/storage/storage.ts'
 import { replaceBackends } from '../../lib/task-backends.ts'
+import { aClaim } from '../support/storage-builders.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 import { attributes, formIn, send, textOf, visit } from './support/admin-hosts.ts'
 import type { AdminHost, Page } from './support/admin-hosts.ts'
@@ -94,6 +95,38 @@ describe('Admin, bulk actions', () => {
     expect(textOf(page.html)).to.include('2,450 records deleted').and.to.include('Nothing is left to do.')
     expect(formIn(page.html).fields).to.deep.equal({})
     expect(await left()).to.equal(0)
+  })
+
+  it('cancels what waits and what runs, tells whoever runs it, and leaves the rest alone', async () => {
+    const records = some(3)
+    await store(records)
+    const [running = '', waiting = '', done = ''] = records.map(({ id }) => id)
+    const { backend } = host
+    const delivery = await backend.storage.runById(aClaim('holder'), running, false)
+    if (typeof delivery === 'string') throw new Error(`expected it to begin, got: ${delivery}`)
+    await backend.runById(done)
+    const told: unknown[] = []
+    backend.storage.watchCancels({ cancelled: (attempt) => told.push(attempt), missed: () => undefined })
+    const finished: string[] = []
+    backend.on('taskFinished', ({ id }) => finished.push(id))
+    const confirm = await send(host, '/confirm/cancel', { scope: 'all' })
+    expect(textOf(confirm.html)).to.include('Cancel 2 records?').and.to.include('1 SUCCESSFUL: they are done')
+    const page = await submit(confirm)
+    expect(textOf(page.html)).to.include('2 records cancelled').and.to.include('Nothing is left to do.')
+    expect(told).to.deep.equal([{ id: running, token: delivery.lease.token }])
+    expect(finished).to.have.members([running, waiting])
+    for (const id of [running, waiting]) {
+      const result = await backend.getResult(id)
+      expect([result.status, result.errors.at(-1)?.name]).to.deep.equal(['FAILED', 'TaskCancelledError'])
+    }
+    expect((await backend.getResult(done)).status).to.equal('SUCCESSFUL')
+    // One by its own page, where it says so; a second time there is nothing to do.
+    const [next] = some(1)
+    await store(next ? [next] : [])
+    const id = next?.id ?? ''
+    const own = await send(host, '/confirm/cancel', { scope: 'ticked', id, single: '1' })
+    expect(textOf((await submit(own)).html)).to.include('The task was cancelled.')
+    expect(textOf((await submit(own)).html)).to.include('the record had gone into another state meanwhile')
   })
 
   it('counts over all its requests what it skipped', async () => {
