@@ -235,9 +235,9 @@ export function taskModel(record: TaskRecord, context: AdminContext, why: readon
     raw: rawOf(stored, context),
     verbs,
     noVerbs:
-      stored.status === 'RUNNING'
-        ? 'It is running: until it has settled it can only be cancelled, by those who may delete.'
-        : '',
+      stored.status !== 'RUNNING'
+        ? ''
+        : `It is running: until it has settled ${verbs.length > 0 ? 'it can only be cancelled' : 'nothing can be changed'}.`,
     curls: curlsOf(stored, context),
     back: `${base}/tasks${queryText(view)}`,
   }
