@@ -130,7 +130,7 @@ export const PLANTS: Readonly<Record<Invariant, readonly Plant[]>> = {
     ),
   ],
   I2: [
-    ...['name', 'queueName', 'priority', 'status', 'args', 'enqueuedAt'].map((field) =>
+    ...['name', 'queueName', 'status', 'args', 'enqueuedAt'].map((field) =>
       reported(`a record without its ${field}`, ['I2'], unset('ready', field)),
     ),
     reported('an unknown status', ['I2'], set('ready', 'status', 'WAITING')),

@@ -77,7 +77,6 @@ export function recordAnswerOf(keys: Keys, now: number, row: readonly string[]):
 /** What the readers of a record let pass, and scripts do not read as they do: `0x10`, ` 5`, a name with a colon. */
 function oddText(texts: ReadonlyMap<string, string>): string | undefined {
   const read = (field: string): string => texts.get(field) ?? ''
-  if (read('priority') === '') return 'priority is missing'
   for (const field of NUMBERS) {
     if (read(field) !== '' && !WHOLE_NUMBER.test(read(field))) return `${field} is ${shownText(read(field))}`
   }

@@ -64,12 +64,16 @@ function toRecord(id: string, read: (field: FieldName) => string): StoredRecord 
   for (const field of ['name', 'queueName', 'args'] as const) {
     if (read(field) === '') throw new Damage(`${field} is missing`)
   }
-  const lastAttemptedAt = time('lastAttemptedAt', read('lastAttemptedAt'))
+  const [attempts, fence] = [count('attempts', read('attempts')), count('fence', read('fence'))]
+  // A first attempt does not write it: its fence is that time in microseconds.
+  const lastAttemptedAt =
+    time('lastAttemptedAt', read('lastAttemptedAt')) ?? (attempts === 1 && fence > 0 ? Math.floor(fence / 1_000) : null)
   return {
     id,
     name: read('name'),
     queueName: read('queueName'),
-    priority: whole('priority', read('priority'), -100, 100),
+    // Written when it is another than 0.
+    priority: whole('priority', read('priority') || '0', -100, 100),
     status,
     args: ARGS_FIELDS.map(read).join(''),
     enqueuedAt: whole('enqueuedAt', read('enqueuedAt') || 'missing', 0, LAST_TIME),
@@ -78,7 +82,7 @@ function toRecord(id: string, read: (field: FieldName) => string): StoredRecord 
     startedAt: time('startedAt', read('startedAt')) ?? lastAttemptedAt,
     lastAttemptedAt,
     finishedAt: time('finishedAt', read('finishedAt')),
-    attempts: count('attempts', read('attempts')),
+    attempts,
     workerIds: list(read('workerIds'), ' '),
     errors: list(read('errors'), '\n'),
     // Not written for a task that returned nothing.
@@ -88,7 +92,7 @@ function toRecord(id: string, read: (field: FieldName) => string): StoredRecord 
     entryId: read('entryId'),
     leaseToken: read('leaseToken'),
     leaseUntil: time('leaseUntil', read('leaseUntil')),
-    fence: count('fence', read('fence')),
+    fence,
   }
 }
 

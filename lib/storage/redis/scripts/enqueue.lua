@@ -57,14 +57,18 @@ while i <= words do
         rows[#rows + 1] = due and string.format('%.0f', nowMs + 60000) or runAfter
         rows[#rows + 1] = id
       end
-      local args, moreArgs = cutArgs(ARGV[k + 1])
-      if runAfter == '' then
-        call('HSET', records[n], 'status', 'READY', 'entryId', entryId, 'queueName', queueName, 'name', name,
-          'priority', priority, 'enqueuedAt', nowText, 'args', args, unpack(moreArgs))
-      else
-        call('HSET', records[n], 'status', 'READY', 'entryId', entryId, 'queueName', queueName, 'name', name,
-          'priority', priority, 'enqueuedAt', nowText, 'runAfter', runAfter, 'args', args, unpack(moreArgs))
+      local args, more = cutArgs(ARGV[k + 1])
+      -- What most records have in common, priority 0 and no due time, is not written.
+      if priority ~= '0' then
+        more[#more + 1] = 'priority'
+        more[#more + 1] = priority
       end
+      if runAfter ~= '' then
+        more[#more + 1] = 'runAfter'
+        more[#more + 1] = runAfter
+      end
+      call('HSET', records[n], 'status', 'READY', 'entryId', entryId, 'queueName', queueName, 'name', name,
+        'enqueuedAt', nowText, 'args', args, unpack(more))
       local size = #cell
       cell[size + 1], cell[size + 2] = nowText, id
     end

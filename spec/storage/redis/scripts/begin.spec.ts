@@ -100,6 +100,8 @@ describe('begin.lua', () => {
         'task:a leaseUntil': `${START_MS + 1_000} -> ${START_MS + 1_400}`,
         'task:a fence': `${START_MS * 1000} -> ${fence}`,
         'task:a startedAt': `-> ${START_MS}`,
+        // The fence no longer says it.
+        'task:a lastAttemptedAt': `-> ${START_MS}`,
         'leases a': `${START_MS + 1_000} -> ${START_MS + 1_400}`,
       })
       expect(await settle(bench, first)).to.deep.equal(['LOST'])

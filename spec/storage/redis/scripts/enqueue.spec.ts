@@ -24,7 +24,6 @@ describe('enqueue.lua', () => {
       expect(changes).to.deep.equal({
         'task:a queueName': '-> mail',
         'task:a name': '-> send',
-        'task:a priority': '-> 0',
         'task:a status': '-> READY',
         'task:a enqueuedAt': `-> ${NOW}`,
         'task:a entryId': `-> ${entryId}`,

@@ -95,7 +95,7 @@ describe('inspect-records.lua', () => {
         'READY',
         'mail',
         'send',
-        '0',
+        '',
         (await recordOf(bench, 'ready'))['entryId'],
         now,
       ])
@@ -140,7 +140,7 @@ describe('inspect-index.lua', () => {
       const [cursor, now, rows] = (await read(bench, 'inspect-index', cell, '0')) as [string, string, string[][]]
       expect([cursor, now]).to.deep.equal(['0', String(START_MS)])
       expect(rows).to.have.deep.members([
-        ['a', String(START_MS), 'READY', 'mail', 'send', entryId, '', '', '0'],
+        ['a', String(START_MS), 'READY', 'mail', 'send', entryId, '', '', ''],
         ['gone', '5', 'ABSENT', '', '', '', '', '', ''],
         ['broken', '6', 'BROKEN', '', '', '', '', '', ''],
       ])

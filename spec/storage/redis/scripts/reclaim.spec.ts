@@ -80,7 +80,7 @@ describe('reclaim.lua', () => {
         'task:a crashes': '-> 1',
         'task:a workerIds': 'first -> first rescuer',
         'task:a startedAt': `-> ${START_MS}`,
-        'task:a lastAttemptedAt': `${START_MS} -> ${nowMs}`,
+        'task:a lastAttemptedAt': `-> ${nowMs}`,
         'leases a': `${nowMs} -> ${nowMs + LEASE_MS}`,
         [`stream:mail:normal pending ${dead.entryId}`]: 'first.holder -> rescuer.holder',
       })

@@ -55,7 +55,6 @@ describe('requeue.lua', () => {
         'task:a workerIds': 'first ->',
         'task:a handBacks': '-> 0',
         'task:a runAfter': '->',
-        'task:a lastAttemptedAt': `${NOW} ->`,
         'cell:mail:send:RUNNING a': `${NOW} ->`,
         'cell:mail:send:READY a': `-> ${NOW}`,
         'leases a': `${START_MS + 1_000} ->`,

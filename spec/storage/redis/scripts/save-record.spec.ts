@@ -50,7 +50,7 @@ describe('save-record.lua', () => {
       const { entryId = '' } = await recordOf(bench)
       expect(answer).to.deep.equal(['SAVED'])
       expect(changes).to.deep.equal({
-        'task:a priority': '0 -> -1',
+        'task:a priority': '-> -1',
         'task:a entryId': `${old} -> ${entryId}`,
         [`stream:mail:normal entry ${old}`]: 'a ->',
         [`stream:mail:low entry ${entryId}`]: '-> a',
@@ -80,7 +80,7 @@ describe('save-record.lua', () => {
     onBench(async (bench) => {
       await enqueue(bench, { id: 'a', runAfter: START_MS + 500 })
       const { changes } = await changesOf(bench, () => save(bench, 'a', { priority: 3, args: '[1]' }))
-      expect(changes).to.deep.equal({ 'task:a priority': '0 -> 3', 'task:a args': '[] -> [1]' })
+      expect(changes).to.deep.equal({ 'task:a priority': '-> 3', 'task:a args': '[] -> [1]' })
       await bench.elapse(500)
       await bench.run('promote', 'mail')
       expect(Object.values((await bench.keyspace()).streams['stream:mail:high']?.entries ?? {})).to.deep.equal(['a'])
@@ -109,7 +109,7 @@ describe('save-record.lua', () => {
         save(bench, 'a', { priority: 3, runAfter: START_MS + 500 }),
       )
       expect(answer).to.deep.equal(['SAVED'])
-      expect(changes).to.deep.equal({ 'task:a priority': '0 -> 3', 'task:a runAfter': `-> ${START_MS + 500}` })
+      expect(changes).to.deep.equal({ 'task:a priority': '-> 3', 'task:a runAfter': `-> ${START_MS + 500}` })
       await expectWhole(bench)
     }),
   )

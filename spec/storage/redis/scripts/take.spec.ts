@@ -43,7 +43,6 @@ describe('take.lua', () => {
         'task:a fence': `-> ${FENCE}`,
         'task:a attempts': '-> 1',
         'task:a workerIds': '-> first',
-        'task:a lastAttemptedAt': `-> ${NOW}`,
         'cell:mail:send:READY a': `${NOW} ->`,
         'cell:mail:send:RUNNING a': `-> ${NOW}`,
         'leases a': `-> ${UNTIL}`,

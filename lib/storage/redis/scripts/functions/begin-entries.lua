@@ -23,10 +23,10 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
     local key = recordKey(id)
     local v = redis.pcall('HMGET', key, 'status', 'entryId', 'queueName', 'name', 'priority', 'enqueuedAt', 'args',
       'attempts', 'runAfter', 'args2')
-    local status, queueName, name = v[1], v[3], v[4]
+    local status, queueName, name, priority = v[1], v[3], v[4], type(v[5]) == 'string' and v[5] or '0'
     -- Most of a batch is one task's: keys are joined when something changes.
-    if type(queueName) == 'string' and (queueName ~= lastQueue or v[5] ~= lastPriority) then
-      lastQueue, lastPriority, lastName, stream = queueName, v[5], nil, streamKey(queueName, v[5])
+    if type(queueName) == 'string' and (queueName ~= lastQueue or priority ~= lastPriority) then
+      lastQueue, lastPriority, lastName, stream = queueName, priority, nil, streamKey(queueName, priority)
     end
     if v.err then
       rows[#rows + 1] = { 'BROKEN', id }
@@ -61,17 +61,18 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
           'fence', 'workerIds', 'startedAt', 'errors', 'crashes', 'handBacks', 'lastAttemptedAt')
         local attempts = format('%.0f', whole(v[8]) + 1)
         local workerIds = (w[2] and w[2] ~= '') and (w[2] .. ' ' .. workerId) or workerId
+        local lastAt = attemptedAt(w[7] or '', whole(v[8]), whole(w[1] or ''))
         -- A record that was attempted once has no `startedAt`: it is the time of its last attempt.
-        local startedAt = (w[3] and w[3] ~= '') and w[3] or w[7] or nowText
+        local startedAt = (w[3] and w[3] ~= '') and w[3] or lastAt ~= '' and lastAt or nowText
         local fence = format('%.0f', math.max(whole(w[1] or '') + 1, nowUs))
         row = nil
         local begun = { 'BEGUN', id, entryId, attempts .. ':' .. call, fence, attempts, untilText, queueName, name,
-          v[5] or '0', enqueuedAt, args, v[9] or '', nowText, startedAt, workerIds, w[4] or '', w[5] or '0', w[6] or '0' }
+          priority, enqueuedAt, args, v[9] or '', nowText, startedAt, workerIds, w[4] or '', w[5] or '0', w[6] or '0' }
         rows[#rows + 1], again[#again + 1] = begun, begun
       else
         firsts[#firsts + 1] = key
         if not row then
-          row = { 'FIRST', token, fenceText, untilText, queueName, name, v[5] or '0' }
+          row = { 'FIRST', token, fenceText, untilText, queueName, name, priority }
           rows[#rows + 1] = row
         end
         local last = #row
@@ -90,10 +91,12 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
       local holder = string.match(token, '^%d+:(.*)%.%d+$')
       if token == wanted or (own and holder and holder == string.match(call, '^(.*)%.%d+$')) then
         local isRepeat = token == wanted
+        local lastAt = attemptedAt(w[9] or '', whole(attempts), whole(w[2] or ''))
+        if lastAt == '' then lastAt = nowText end
         local fence = isRepeat and w[2] or format('%.0f', math.max(whole(w[2] or '') + 1, nowUs))
         local held = { 'BEGUN', id, entryId, wanted, fence, attempts, isRepeat and w[8] or untilText, queueName, name,
-          v[5] or '0', v[6] or '0', joinArgs(key, v[7], v[10]), v[9] or '', w[9] or nowText,
-          w[4] or w[9] or nowText, w[3] or workerId,
+          priority, v[6] or '0', joinArgs(key, v[7], v[10]), v[9] or '', lastAt,
+          w[4] or lastAt, w[3] or workerId,
           w[5] or '', w[6] or '0', w[7] or '0' }
         rows[#rows + 1] = held
         seen[id] = true
@@ -121,8 +124,9 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
   writeIndex(ready)
   if #oldLeases > 2 then writeIndex({ oldLeases }) end
   for i = 1, #firsts do
+    -- Not `lastAttemptedAt`: the fence says it (attempted-at.lua).
     redis.call('HSET', firsts[i], 'status', 'RUNNING', 'leaseToken', token, 'leaseUntil', untilText, 'fence', fenceText,
-      'attempts', '1', 'workerIds', workerId, 'lastAttemptedAt', nowText)
+      'attempts', '1', 'workerIds', workerId)
   end
   for i = 1, #again do
     local b = again[i]

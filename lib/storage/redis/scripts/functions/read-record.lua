@@ -10,11 +10,13 @@ local function readRecord(id)
   end
   if v[1] == '' and v[6] == '' and v[7] == '' then return nil, redis.call('EXISTS', recordKey(id)) == 1 and 'BROKEN' or 'ABSENT' end
   if v[1] == '' or v[6] == '' or v[7] == '' then return nil, 'BROKEN' end
+  local attempts, fence = whole(v[4]), whole(v[5])
+  local lastAttemptedAt = attemptedAt(v[21], attempts, fence)
   return {
-    id = id, status = v[1], entryId = v[2], leaseToken = v[3], attempts = whole(v[4]), fence = whole(v[5]),
-    queueName = v[6], name = v[7], priority = v[8], enqueuedAt = string.find(v[9], '^%d+$') and v[9] or '0', workerIds = v[10],
-    startedAt = v[11] ~= '' and v[11] or v[21], crashes = whole(v[12]), runAfter = v[13], leaseUntil = whole(v[14]), lastMove = v[15],
+    id = id, status = v[1], entryId = v[2], leaseToken = v[3], attempts = attempts, fence = fence,
+    queueName = v[6], name = v[7], priority = v[8] ~= '' and v[8] or '0', enqueuedAt = string.find(v[9], '^%d+$') and v[9] or '0', workerIds = v[10],
+    startedAt = v[11] ~= '' and v[11] or lastAttemptedAt, crashes = whole(v[12]), runAfter = v[13], leaseUntil = whole(v[14]), lastMove = v[15],
     args = joinArgs(recordKey(id), v[16], v[24]), requestId = v[17], errors = v[18], handBacks = whole(v[19]), watched = v[20],
-    lastAttemptedAt = v[21], cancelId = v[22], unknownSince = v[23], waitToken = v[25], stream = streamKey(v[6], v[8]),
+    lastAttemptedAt = lastAttemptedAt, cancelId = v[22], unknownSince = v[23], waitToken = v[25], stream = streamKey(v[6], v[8]),
   }
 end

@@ -19,7 +19,7 @@ local function settleItems(first, last, now)
       local record = recordKey(id)
       n = n + 1
       local v = redis.pcall('HMGET', record, 'leaseToken', 'queueName', 'name', 'priority', 'enqueuedAt', 'entryId',
-        'lastAttemptedAt', 'runAfter', 'watched')
+        'lastAttemptedAt', 'runAfter', 'watched', 'fence')
       local queueName, name = v[2], v[3]
       if v.err then
         word = 'BROKEN'
@@ -60,7 +60,7 @@ local function settleItems(first, last, now)
           size = #todo
           todo[size + 1], todo[size + 2], todo[size + 3], todo[size + 4] = run, i, v, record
           if outcome ~= 'READY' then
-            local begunMs = tonumber(v[7]) or nowMs
+            local begunMs = tonumber(v[7]) or math.floor((tonumber(v[10]) or nowMs * 1000) / 1000)
             local waitMs = isFirst and begunMs - math.max(tonumber(enqueuedAt), tonumber(v[8] or '') or 0) or nil
             countOutcome(queueName, outcome, nowMs - begunMs, waitMs)
             if type(v[9]) == 'string' then finished[#finished + 1] = id end
