@@ -13,8 +13,9 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
 /**
- * `text` matches whatever its white space; `cases` narrows the row to the cases that must fail.
- * @typedef {{ row: string, wrong: string, text: string, instead: string, cases?: string, size?: 'nightly' }} Mutant
+ * `text` matches whatever its white space; `cases` narrows the row to the cases that must fail; `where` says what is wrong if it is
+ * not the package but the server that the row sets up.
+ * @typedef {{ row: string, wrong: string, text: string, instead: string, cases?: string, size?: 'nightly', where?: 'spec' }} Mutant
  */
 
 /** @type {readonly Mutant[]} */
@@ -142,6 +143,27 @@ const MUTANTS = [
     cases: 'longer than the blocking read',
   },
   {
+    row: 'F10',
+    wrong: 'more is asked for than there are free slots',
+    text: 'Math.min(this.#free(ended.length), this.#half)',
+    instead: 'this.#half',
+    cases: 'delay',
+    size: 'nightly',
+  },
+  {
+    row: 'F10',
+    wrong: 'a take that was given up is accepted when it answers late',
+    text: 'else taken = ended.length === 0 ? await this.#take(count) : await this.#outcomes.settleAndTake(ended, count)',
+    instead: `else if (ended.length > 0) taken = await this.#outcomes.settleAndTake(ended, count)
+      else {
+        const late = this.#take(count)
+        taken = await Promise.race([late, new Promise((resolve) => setTimeout(resolve, 100))])
+        if (!taken) void late.then(({ begun }) => this.#hands.begin(begun, sentAtMs), () => undefined)
+      }`,
+    cases: 'delay',
+    size: 'nightly',
+  },
+  {
     row: 'F11',
     wrong: 'a lease that cannot be renewed is kept',
     text: 'kept.deadlineMs <= now',
@@ -153,6 +175,14 @@ const MUTANTS = [
     wrong: 'fences count from one',
     text: 'local nowUs = now[1] * 1000000 + now[2]',
     instead: 'local nowUs = 1',
+  },
+  {
+    row: 'F14',
+    wrong: 'the log is written through once a second',
+    text: "'--appendfsync', 'always', '--auto-aof-rewrite-percentage', '0'",
+    instead: "'--appendfsync', 'everysec', '--auto-aof-rewrite-percentage', '0'",
+    size: 'nightly',
+    where: 'spec',
   },
   {
     row: 'F15',
@@ -269,6 +299,20 @@ const MUTANTS = [
     wrong: 'promotion without a limit',
     text: "redis.pcall('ZRANGEBYSCORE', delayed, '-inf', string.format('%.0f', nowMs), 'LIMIT', 0, 100)",
     instead: "redis.pcall('ZRANGEBYSCORE', delayed, '-inf', string.format('%.0f', nowMs), 'LIMIT', 0, 3000)",
+  },
+  {
+    row: 'F29',
+    wrong: 'each look for stale deliveries begins anew',
+    text: 'if (options.restart) this.#reclaimAt',
+    instead: 'this.#reclaimAt',
+    size: 'nightly',
+  },
+  {
+    row: 'F29',
+    wrong: 'a thousand pending rows a call',
+    text: 'local page = 100',
+    instead: 'local page = 1000',
+    size: 'nightly',
   },
   {
     row: 'F30',
@@ -434,7 +478,8 @@ for (const mutant of chosen) {
   try {
     for (const part of PARTS) cpSync(join(root, part), join(folder, part), { recursive: true })
     symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))
-    const stale = apply(join(folder, 'lib'), mutant) ?? apply(join(folder, 'dist'), mutant)
+    let stale
+    for (const part of mutant.where ? [mutant.where] : ['lib', 'dist']) stale ??= apply(join(folder, part), mutant)
     const { caught, why } = stale === undefined ? await run(folder, mutant) : { caught: false, why: `stale: ${stale}` }
     const { row, wrong } = mutant
     results.push({ row, wrong, caught, why: why.slice(0, 100), seconds: Math.round((Date.now() - startedAt) / 1_000) })

@@ -1,6 +1,6 @@
 /** Power that is lost: the server's log ends at any byte, and the server starts on what is left (F13, F14). */
 import { expect } from 'chai'
-import { readdirSync, statSync, truncateSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { eventually } from '../support/eventually.ts'
 import { FaultRun, lists, sized } from './support/fault-run.ts'
@@ -41,6 +41,10 @@ async function losesPower(name: string, rounds: number, behindTheLastAnswer: boo
     // When everybody stops at one moment
     for (const worker of workers) await worker.signal('SIGSTOP')
     await run.server.kill('SIGKILL')
+    // What was acknowledged stood in the log by then, so that no cut behind its answer can take it
+    const log = readFileSync(file)
+    const late = [...sizes].filter(([id, size]) => log.subarray(0, size).indexOf(id) === -1)
+    expect(late, 'acknowledged before it was written').to.deep.equal([])
     const from = behindTheLastAnswer ? answeredAt : startedAt
     const cutAt = from + Math.floor(run.random() * (size() - from))
     cutBytes += size() - cutAt

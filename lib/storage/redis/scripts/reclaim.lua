@@ -9,6 +9,8 @@
 local group, consumer, call, leaseMs, workerId = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local left, crashLimit, idleMs, crashError = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
 local stream, cursor = ARGV[11], ARGV[12]
+-- Pending rows of one call.
+local page = 100
 local now = redis.call('TIME')
 local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
 local nowText = string.format('%.0f', nowMs)
@@ -65,7 +67,7 @@ end
 
 -- The idle side, one page.
 local next = '-'
-local pending = redis.pcall('XPENDING', stream, group, cursor, '+', 100)
+local pending = redis.pcall('XPENDING', stream, group, cursor, '+', page)
 if pending.err then
   if string.find(pending.err, 'NOGROUP', 1, true) then
     rows[#rows + 1] = { 'NOGROUP', stream }
@@ -104,8 +106,8 @@ for i = 1, #pending do
     end
   end
 end
-if #pending == 100 then
-  local ms, sequence = string.match(pending[100][1], '^(%d+)-(%d+)$')
+if #pending == page then
+  local ms, sequence = string.match(pending[page][1], '^(%d+)-(%d+)$')
   next = ms .. '-' .. string.format('%.0f', tonumber(sequence) + 1)
 end
 if #ids > 0 then
