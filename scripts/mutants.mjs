@@ -226,6 +226,14 @@ const MUTANTS = [
     cases: 'loses its role',
   },
   {
+    row: 'F19',
+    wrong: 'a master that became a replica is not left',
+    text: 'error instanceof Error && /READONLY|UNBLOCKED/.test(error.message)',
+    instead: 'error instanceof Error && /NEVER/.test(error.message)',
+    cases: 'nothing is lost, with iovalkey',
+    size: 'nightly',
+  },
+  {
     row: 'F20',
     wrong: 'a key of the scripts lacks the hash tag',
     text: "local cellsKey = ARGV[1] .. ${luaExpression('cells')}",

@@ -93,6 +93,19 @@ export class SentinelGroup implements AsyncDisposable {
     )
   }
 
+  /** Resolves when both replicas have what this master was told so far. */
+  async copied(master: RedisServer): Promise<void> {
+    const replicas = this.servers.filter((server) => server !== master)
+    await eventually(
+      async () => {
+        const told = await infoOf(master, 'master_repl_offset')
+        const have = await Promise.all(replicas.map((server) => infoOf(server, 'slave_repl_offset')))
+        return told !== undefined && have.every((offset) => offset === told)
+      },
+      { timeoutMs: 60_000, message: 'the replicas do not copy' },
+    )
+  }
+
   /** Resolves when a server is a replica and has copied its master. */
   async follows(server: RedisServer): Promise<void> {
     await eventually(
