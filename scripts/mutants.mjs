@@ -269,6 +269,13 @@ const MUTANTS = [
     instead: "error.message.includes('NEVER')",
   },
   {
+    row: 'F24',
+    wrong: 'a heartbeat that is refused ends the worker',
+    text: 'await backend.storage.heartbeat({ consumer: queue.consumer, fields })',
+    instead: 'await backend.storage.heartbeat({ consumer: queue.consumer, fields }).catch(() => process.exit(1))',
+    size: 'nightly',
+  },
+  {
     row: 'F25',
     wrong: 'a lost group is made anew from the end',
     text: "redis.pcall('XGROUP', 'CREATE', bandStreamKey(ARGV[i], band), group, '0', 'MKSTREAM')",
@@ -347,6 +354,14 @@ const MUTANTS = [
     wrong: 'a record that runs is deleted',
     text: "elseif record.status == 'RUNNING' then answers[#answers + 1] = 'RUNNING'",
     instead: "elseif false then answers[#answers + 1] = 'RUNNING'",
+  },
+  {
+    row: 'F35',
+    wrong: "producers use the caller's own client",
+    text: ': client.duplicate(overrides)',
+    instead: ": role === 'producer' ? client : client.duplicate(overrides)",
+    cases: 'iovalkey',
+    size: 'nightly',
   },
   {
     row: 'F36',

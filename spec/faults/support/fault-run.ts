@@ -95,6 +95,8 @@ export type Fact = FactOf &
         readonly word: 'SETTLED' | 'LOST' | 'BROKEN'
       }
     | { readonly fact: 'error'; readonly text: string }
+    /** A command on the client that the caller handed in. */
+    | { readonly fact: 'theirs'; readonly command: string }
     | { readonly fact: 'dies'; readonly verb: string }
     | { readonly fact: 'stopped'; readonly handedBack: number }
   )

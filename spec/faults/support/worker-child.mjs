@@ -66,6 +66,12 @@ function where() {
   const { Redis: Driver } = /** @type {{ Redis: typeof Redis }} */ (createRequire(import.meta.url)(orders.driver))
   // Settings that a user's own client may have, and that ours must not.
   const client = new Driver(redisUrl, { lazyConnect: true, keyPrefix: 'theirs:', enableOfflineQueue: false })
+  const send = client.sendCommand.bind(client)
+  /** Its own, so that no duplicate has it. @param {Parameters<typeof send>} args */
+  client.sendCommand = (...args) => {
+    tell('theirs', { command: args[0].name })
+    return send(...args)
+  }
   return { ...rest, client }
 }
 const backend = new RedisTaskBackend({ ...where(), queues: [] })
