@@ -1,8 +1,8 @@
 /**
  * Wrong implementations that the fault table must catch: `npm run mutants -- [--row F5] [--only 'part of a name']`.
- * Each is a text that stands exactly once in `lib` and once in `dist`, replaced in a copy of the project in a temporary folder,
- * where the specs of its row must fail. A text that is not there once is stale, which fails; so does a mutant that stays green.
- * Nothing here touches the project itself; writes a table, and mutants.json.
+ * Each is a text that stands exactly once in `lib` and once in `dist` (or once in `spec`), replaced in a copy of the project in a
+ * temporary folder, where the specs of its row must fail. A text that is not there once is stale, which fails; so does a mutant
+ * that stays green. Nothing here touches the project itself; writes a table, and mutants.json.
  */
 import { spawn } from 'node:child_process'
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -59,8 +59,8 @@ const MUTANTS = [
   {
     row: 'F3',
     wrong: 'a record whose worker died is FAILED at once',
-    text: 'if crashes > crashLimit then',
-    instead: 'if crashes > 0 then',
+    text: 'crashes > crashLimit then',
+    instead: 'crashes > 0 then',
   },
   {
     row: 'F4',
