@@ -1,6 +1,7 @@
 /** The server goes away, kills its connections, or takes no writes: workers go on by themselves (F8, F9, F12, F17, F27). */
 import { expect } from 'chai'
 import { StorageUnavailableError, Worker } from '../../lib/index.ts'
+import { scripts } from '../../lib/storage/redis/scripts.ts'
 import { caught } from '../backends/backends-under-test.ts'
 import { eventually } from '../support/eventually.ts'
 import { FaultRun, lists, sized } from './support/fault-run.ts'
@@ -103,7 +104,13 @@ describe('Faults: answers that are lost', function () {
     await using run = await FaultRun.start({ claimTimeoutSeconds: 30, claimIntervalSeconds: NEVER })
     await using proxy = await TcpProxy.start(run.server, run.random)
     const child = await run.spawn({ backend: run.backendOptions(proxy.url) })
+    // The server knows the scripts by then, and answers their calls with what they took
+    await run.enqueue({}, lists(20, 5))
+    await run.drained()
+    // One for sure that names what was begun, the others by chance
+    proxy.cutNext({ side: 'reply', after: 1, marker: scripts().get('settle-and-take')?.sha ?? '' })
     await run.enqueue({}, lists(300, 5))
+    await eventually(() => proxy.cuts > 0, { timeoutMs: 60_000 })
     proxy.setPace({ cutShare: 0.2 })
     await eventually(() => proxy.cuts >= 8, { timeoutMs: 60_000 })
     proxy.setPace({})
