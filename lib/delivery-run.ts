@@ -57,6 +57,11 @@ export async function runDelivery({
   leases.hold([{ lease, name: record.name, sentAtMs, stopAtMs, lose }])
   const unwatch = watchFor(backend.storage, queue, lease, () => lose(new TaskCancelledError()))
   try {
+    // At its limit of crashes: from here on the end of this process is its own.
+    if (record.crashes > 0 && record.crashes >= queue.maxCrashes) {
+      const [word] = await queue.renew([lease], { starts: true })
+      if (word !== 'RENEWED') return await resultOf(backend, record)
+    }
     const started = backend.result(record)
     backend.logStarted(started)
     backend.emit('taskStarted', started)

@@ -8,7 +8,7 @@ import { hostname } from 'node:os'
 import { reasonOf, TaskAbandonedError, TaskNotRegisteredError } from './errors.ts'
 import { BANDS } from './storage/storage.ts'
 import type {
-  Aloneness,
+  RenewOptions,
   Claim,
   Delivery,
   Lease,
@@ -151,8 +151,8 @@ export class StreamQueue {
     })
   }
 
-  async renew(leases: readonly Lease[], alone?: Aloneness): ReturnType<Storage['renew']> {
-    return await this.#storage.renew(this.consumer, this.leaseMs, leases, alone)
+  async renew(leases: readonly Lease[], options?: RenewOptions): ReturnType<Storage['renew']> {
+    return await this.#storage.renew(this.consumer, this.leaseMs, leases, options)
   }
 
   /** What this consumer was handed and never learned of; beyond `count` it goes back. */

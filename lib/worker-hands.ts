@@ -22,8 +22,6 @@ export interface InHand {
   startedMs: number
   /** Its function was called. */
   started: boolean
-  /** Its record says that it waits to run alone. */
-  waits: boolean
   handedBack: boolean
   /** By a person: its record has its end already. */
   cancelled: boolean
@@ -88,7 +86,7 @@ export class WorkerHands {
       if (task) {
         const attempt = new Attempt(backend, delivery, task, systemClock)
         const startedMs = systemClock.monotonicMs()
-        const flags = { started: false, waits: false, handedBack: false, cancelled: false, closing: false }
+        const flags = { started: false, handedBack: false, cancelled: false, closing: false }
         const hand = { delivery, attempt, sentAtMs, startedMs, ...flags }
         this.#inHand.set(lease.id, hand)
         hands.push(hand)
@@ -104,31 +102,24 @@ export class WorkerHands {
   }
 
   /**
-   * Starts the suspect once it has this worker to itself. Until then its record says that it waits: should this worker die of
-   * another task, that is no crash of its own. False when there was nothing to do.
+   * Starts the suspect once it has this worker to itself. What waited until then was not there to crash: only from this note on is
+   * the end of its worker its own. False when there was nothing to do.
    */
   async serveSuspect(): Promise<boolean> {
     const suspect = this.#suspect
-    if (!suspect || !isUnstarted(suspect)) return false
-    const isAlone = this.#inHand.size === 1
-    if (suspect.waits && !isAlone) return false
-    if (isAlone && !suspect.waits) {
-      this.#startAlone(suspect)
-      return true
-    }
-    const [word] = await this.#parts.queue.renew([leaseOf(suspect)], isAlone ? 'starts' : 'waits')
-    suspect.waits = !isAlone
+    if (!suspect || !isUnstarted(suspect) || this.#inHand.size > 1) return false
+    const lease = leaseOf(suspect)
+    const [word] = await this.#parts.queue.renew([lease], { starts: true })
     if (!isUnstarted(suspect)) return true
-    if (word === 'CANCELLED') this.cancel(leaseOf(suspect))
-    else if (word !== 'RENEWED') this.#leaseLost(suspect, new TaskLeaseLostError(suspect.delivery.lease.id))
+    if (word === 'CANCELLED') this.cancel(lease)
+    else if (word !== 'RENEWED') this.#leaseLost(suspect, new TaskLeaseLostError(lease.id))
+    else {
+      const { timeoutMs } = suspect.attempt.task
+      // Its own limit counts from here on, not from when it began to wait.
+      if (timeoutMs !== undefined) this.#parts.leases.hold([this.#heldLease(suspect, timeoutMs)])
+      this.#start(suspect)
+    }
     return true
-  }
-
-  #startAlone(suspect: InHand): void {
-    const { timeoutMs } = suspect.attempt.task
-    // Its own limit counts from here on, not from when it began to wait.
-    if (timeoutMs !== undefined) this.#parts.leases.hold([this.#heldLease(suspect, timeoutMs)])
-    this.#start(suspect)
   }
 
   /** The stop begins: one that was not started yet has nothing to finish. */

@@ -3,7 +3,7 @@
  * What reaches and ends the storage itself is its subclass's own.
  */
 import type {
-  Aloneness,
+  RenewOptions,
   BlockingTakeRequest,
   Brief,
   CancelWatcher,
@@ -119,8 +119,8 @@ export abstract class GroupedStorage implements Storage {
     return this.#groups.deliveries.requeue(leases, delay)
   }
 
-  renew(consumer: string, leaseMs: number, leases: readonly Lease[], alone?: Aloneness): Answer<'renew'> {
-    return this.#groups.deliveries.renew(consumer, leaseMs, leases, alone)
+  renew(consumer: string, leaseMs: number, leases: readonly Lease[], options?: RenewOptions): Answer<'renew'> {
+    return this.#groups.deliveries.renew(consumer, leaseMs, leases, options)
   }
 
   reclaim(request: ReclaimRequest): Answer<'reclaim'> {

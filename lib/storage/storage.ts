@@ -220,8 +220,10 @@ export interface Settlement {
 }
 
 /** CANCELLED: a person ended the attempt; LOST: another one took it over. */
-/** Of a record whose crashes are at the limit: its attempt waits until nothing else runs beside it, or starts now. */
-export type Aloneness = 'waits' | 'starts'
+export interface RenewOptions {
+  /** Attempts of records whose crashes are at the limit: they waited to run alone, and start now. */
+  readonly starts?: boolean
+}
 export type RenewWord = 'RENEWED' | 'CANCELLED' | 'LOST' | 'BROKEN'
 
 /**
@@ -387,10 +389,15 @@ export interface DeliveryStorage {
   /** RUNNING -> READY with the attempt not counted, or FAILED where `delay` has a limit. LOST as in settle. At most 100. */
   requeue(leases: readonly Lease[], delay: HandBackDelay): Promise<readonly RequeueWord[]>
   /**
-   * RUNNING -> RUNNING: moves the deadlines of leases whose token is still on the record. At most 100. With `alone` it notes
-   * whether these attempts wait to run alone: `reclaim` counts no crash for one that did.
+   * RUNNING -> RUNNING: moves the deadlines of leases whose token is still on the record. At most 100. An attempt
+   * that `reclaim` began at the limit of crashes counts as one only once this said that it `starts`.
    */
-  renew(consumer: string, leaseMs: number, leases: readonly Lease[], alone?: Aloneness): Promise<readonly RenewWord[]>
+  renew(
+    consumer: string,
+    leaseMs: number,
+    leases: readonly Lease[],
+    options?: RenewOptions,
+  ): Promise<readonly RenewWord[]>
   /** RUNNING whose lease ran out -> RUNNING under a new lease (crashes + 1), or FAILED over the limit; idle READY -> RUNNING. */
   reclaim(request: ReclaimRequest): Promise<ReclaimAnswer>
   /** READY and due -> READY with an entry. At most 100 a call, and of each shard: with 100 or more moved, call again. */

@@ -325,13 +325,12 @@ const steps: fc.Arbitrary<Step>[] = [
   ),
   step(
     'renew',
-    fc.record({ which, worker, leaseMs }),
-    async ({ which, worker, leaseMs }, model, world, now) => {
+    fc.record({ which, worker, leaseMs, starts: fc.boolean() }),
+    async ({ which, worker, leaseMs, starts }, model, world, now) => {
       const delivery = world.lease(which)
       if (!delivery) return
-      const { id, token } = delivery.lease
-      const expected = model.renew(`${worker}.h`, leaseMs, id, token, now)
-      expect(await world.storage.renew(`${worker}.h`, leaseMs, [delivery.lease])).to.deep.equal([expected])
+      const expected = model.renew(`${worker}.h`, leaseMs, starts, delivery.lease, now)
+      expect(await world.storage.renew(`${worker}.h`, leaseMs, [delivery.lease], { starts })).to.deep.equal([expected])
     },
     leaseTarget,
   ),

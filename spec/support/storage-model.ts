@@ -6,6 +6,7 @@
 import type {
   Claim,
   HandBackDelay,
+  Lease,
   NewRecord,
   RecordChanges,
   Settlement,
@@ -35,6 +36,8 @@ export interface ModelRecord {
   lastMove: string
   requestId: string
   cancelId: string
+  /** Of an attempt at the limit of crashes that has not started. */
+  waits: string
   unknown: { readonly attempts: number; readonly since: number } | null
 }
 
@@ -98,6 +101,7 @@ export class StorageModel {
         lastMove: '',
         requestId: '',
         cancelId: '',
+        waits: '',
         unknown: null,
       },
     }
@@ -180,10 +184,11 @@ export class StorageModel {
     return this.#handBack(record, delay, now)
   }
 
-  renew(consumer: string, leaseMs: number, id: string, token: string, now: number): string {
+  renew(consumer: string, leaseMs: number, starts: boolean, { id, token }: Lease, now: number): string {
     const record = this.records.get(id)
     if (!record || record.token !== token) return record?.lastMove === `cancel ${token}` ? 'CANCELLED' : 'LOST'
     record.leaseUntil = now + leaseMs
+    if (starts) record.waits = 'started'
     this.#claim(id, consumer, now)
     return 'RENEWED'
   }
@@ -200,14 +205,17 @@ export class StorageModel {
     // Every walk asks for the stream of the normal band: leases of the others wait for their own call.
     const due = this.withStatus('RUNNING').filter(({ leaseUntil, priority }) => leaseUntil <= now && priority === 0)
     for (const record of due.sort((a, b) => a.leaseUntil - b.leaseUntil || (a.id < b.id ? -1 : 1))) {
-      if (record.crashes === crashLimit) {
+      const waited = record.crashes >= crashLimit && record.waits === record.token
+      if (record.crashes >= crashLimit && !waited) {
         record.crashes += 1
         record.errors.push(`{"at":${now},"attempt":${record.workers.length},${error.slice(1)}`)
         this.#leave(record, 'FAILED')
         record.finishedAt = now
         crashed.push(record.id)
       } else if (begun.length < count) {
-        record.crashes += 1
+        if (waited) record.workers = record.workers.slice(0, -1)
+        else record.crashes += 1
+        if (record.crashes >= crashLimit) record.waits = 'at the limit'
         this.#claim(record.id, claim.consumer, now)
         this.#begin(record, claim, now)
         begun.push(record.id)
@@ -287,6 +295,7 @@ export class StorageModel {
       lastMove: _move,
       requestId: _request,
       cancelId: _cancel,
+      waits: _waits,
       unknown: _unknown,
       ...fields
     } = record
@@ -336,10 +345,13 @@ export class StorageModel {
     record.lastAttemptedAt = now
     record.status = 'RUNNING'
     this.#lease(record, claim, now)
+    if (record.waits !== '') record.waits = record.token
   }
 
   #lease(record: ModelRecord, claim: Claim, now: number): void {
+    const waited = record.waits !== '' && record.waits === record.token
     record.token = `${record.workers.length}:${claim.call}`
+    if (waited) record.waits = record.token
     record.leaseUntil = now + claim.leaseMs
     record.fence = Math.max(record.fence + 1, now * 1000)
     const issued = `${record.id} ${record.token}`
@@ -351,6 +363,7 @@ export class StorageModel {
     this.#unplace(record.id)
     record.token = ''
     record.status = status
+    if (status !== 'READY') record.waits = ''
   }
 
   #handBack(record: ModelRecord, delay: HandBackDelay, now: number): string {

@@ -6,7 +6,7 @@
 import type { TaskStatus } from '../../task-status.ts'
 import { BANDS } from '../storage.ts'
 import type {
-  Aloneness,
+  RenewOptions,
   Claim,
   Delivery,
   HandBackDelay,
@@ -112,7 +112,7 @@ export class DeliveryVerbs {
   }
 
   renew(
-    { consumer, leaseMs, alone }: { consumer: string; leaseMs: number; alone?: Aloneness | undefined },
+    { consumer, leaseMs, starts }: RenewOptions & { consumer: string; leaseMs: number },
     leases: readonly Lease[],
     now: number,
   ): readonly ('RENEWED' | 'CANCELLED' | 'LOST')[] {
@@ -122,7 +122,7 @@ export class DeliveryVerbs {
       if (record.leaseToken !== token) return record.lastMove === `cancel ${token}` ? 'CANCELLED' : 'LOST'
       this.#keyspace.moveDeadline(record, now + leaseMs)
       this.#keyspace.streamOf(record).claim(record.entryId, consumer, now)
-      if (alone) record.waitToken = alone === 'waits' ? token : ''
+      if (starts) record.waitToken = 'started'
       return 'RENEWED'
     })
   }

@@ -104,11 +104,15 @@ export class Keyspace {
     record.lastAttemptedAt = now
     if (record.status !== 'RUNNING') this.enter(record, 'RUNNING')
     this.grantLease(record, claim, now)
+    // At its limit of crashes it waits to run alone, each time.
+    if (record.waitToken !== '') record.waitToken = record.leaseToken
   }
 
   /** Another token, fence and deadline for the attempt that runs. */
   grantLease(record: MemoryRecord, claim: Claim, now: number): void {
-    record.leaseToken = tokenOf(record, claim)
+    const token = tokenOf(record, claim)
+    if (record.waitToken !== '' && record.waitToken === record.leaseToken) record.waitToken = token
+    record.leaseToken = token
     record.fence = Math.max(record.fence + 1, now * 1000)
     this.moveDeadline(record, now + claim.leaseMs)
   }
@@ -131,6 +135,7 @@ export class Keyspace {
     this.enter(record, outcome)
     record.finishedAt = now
     record.leaseUntil = null
+    record.waitToken = ''
     if (!wasRunning) return
     const runMs = now - (record.lastAttemptedAt ?? now)
     this.stats.count({ queueName: record.queueName, outcome, runMs, waitMs }, now)

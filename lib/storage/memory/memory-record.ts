@@ -19,7 +19,7 @@ export interface MemoryRecord extends Omit<Mutable<StoredRecord>, 'workerIds' | 
   cancelId: string
   /** The number of the attempt that was handed back as unknown, and when the run of such hand-backs began. */
   unknown: { readonly attempts: number; readonly since: number } | undefined
-  /** Of the attempt that waits to run alone. */
+  /** At the limit of crashes: the token of an attempt that waits to run alone, or that it has started. Empty before. */
   waitToken: string
 }
 

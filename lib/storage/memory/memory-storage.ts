@@ -9,7 +9,7 @@ import { StorageUnavailableError } from '../../errors.ts'
 import { isFinal } from '../../task-status.ts'
 import type { Examinable, Inspection } from '../inspection.ts'
 import type {
-  Aloneness,
+  RenewOptions,
   BlockingTakeRequest,
   Brief,
   CancelWatcher,
@@ -157,8 +157,8 @@ export class MemoryStorage implements Storage, Examinable {
     return this.#step('hand attempts back', (now) => this.#deliveries.requeue(leases, delay, now))
   }
 
-  renew(consumer: string, leaseMs: number, leases: readonly Lease[], alone?: Aloneness): Answer<'renew'> {
-    return this.#step('renew leases', (now) => this.#deliveries.renew({ consumer, leaseMs, alone }, leases, now))
+  renew(consumer: string, leaseMs: number, leases: readonly Lease[], options?: RenewOptions): Answer<'renew'> {
+    return this.#step('renew leases', (now) => this.#deliveries.renew({ consumer, leaseMs, ...options }, leases, now))
   }
 
   reclaim(request: ReclaimRequest): Answer<'reclaim'> {

@@ -30,19 +30,22 @@ export function reclaim(
 
   /** An attempt whose lease ran out: over the limit it ends here, else it begins anew if there is room. */
   function takeOver(record: MemoryRecord): void {
-    if (record.waitToken === record.leaseToken) {
-      // It still waited to run alone, and was not there to crash.
-      if (begun.length === request.count) return
-      record.attempts -= 1
-      record.workerIds.pop()
-      begin(record)
-    } else if (record.crashes >= request.crashLimit) {
+    const isAtLimit = record.crashes >= request.crashLimit
+    // It still waited to run alone, and was not there to crash.
+    const waited = isAtLimit && record.waitToken === record.leaseToken
+    if (isAtLimit && !waited) {
       record.crashes += 1
       record.errors.push(errorAt(now, request.crashError, record.attempts))
       keyspace.finish(record, 'FAILED', null, now)
       crashed.push(record.id)
     } else if (begun.length < request.count) {
-      record.crashes += 1
+      if (waited) {
+        record.attempts -= 1
+        record.workerIds.pop()
+      } else {
+        record.crashes += 1
+      }
+      if (record.crashes >= request.crashLimit) record.waitToken = 'at the limit'
       begin(record)
     }
   }

@@ -2,7 +2,7 @@
 import type { TaskStatus } from '../../task-status.ts'
 import { BANDS } from '../storage.ts'
 import type {
-  Aloneness,
+  RenewOptions,
   BlockingTakeRequest,
   Claim,
   Delivery,
@@ -159,9 +159,9 @@ export class RedisDeliveries implements DeliveryStorage {
     consumer: string,
     leaseMs: number,
     leases: readonly Lease[],
-    alone?: Aloneness,
+    options?: RenewOptions,
   ): Promise<readonly RenewWord[]> {
-    const args = [consumer, String(leaseMs), alone ?? '']
+    const args = [consumer, String(leaseMs), options?.starts ? '1' : '']
     for (const { id, token } of leases) args.push(id, token)
     const words = this.#link.words(leases.length, await this.#link.deliver({ name: 'renew', args }))
     return words as RenewWord[]

@@ -7,7 +7,7 @@ import { systemClock } from '../../clock.ts'
 import type { Logger } from '../../logger.ts'
 import type { TaskStatus } from '../../task-status.ts'
 import type {
-  Aloneness,
+  RenewOptions,
   BlockingTakeRequest,
   Claim,
   Delivery,
@@ -159,9 +159,9 @@ export class ShardedDeliveries implements DeliveryStorage {
     consumer: string,
     leaseMs: number,
     leases: readonly Lease[],
-    alone?: Aloneness,
+    options?: RenewOptions,
   ): Promise<readonly RenewWord[]> {
-    return await perShard(this.#shards, leases, idOf, (shard, part) => shard.renew(consumer, leaseMs, part, alone))
+    return await perShard(this.#shards, leases, idOf, (shard, part) => shard.renew(consumer, leaseMs, part, options))
   }
 
   /** From shard to shard, as far as `count` reaches; `cursor` is `<shard>|<cursor in it>`. */

@@ -248,11 +248,10 @@ overEveryStorage('reclaim', (it) => {
     expect(await depthOf(storage)).to.deep.equal({ entries: 1, delayed: 0 })
   })
 
-  it('counts no crash for an attempt that still waited to run alone, at the limit of crashes too', async (subject) => {
+  it('counts a crash of an attempt at the limit only once it has said that it starts', async (subject) => {
     const { storage, elapse } = subject
     await beginAndLose(subject)
     const waiting = await reclaimOne(subject, aReclaim('second', { crashLimit: 1, leaseMs: 1 }))
-    expect(await storage.renew('second.holder', 1, [waiting.lease], 'waits')).to.deep.equal(['RENEWED'])
     expect(await storage.renew('second.holder', 1, [waiting.lease])).to.deep.equal(['RENEWED'])
     elapse(5)
     await eventually(async () => (await timeOf(storage)) > ((await read(storage, waiting.lease.id)).leaseUntil ?? 0))
@@ -262,12 +261,18 @@ overEveryStorage('reclaim', (it) => {
     expect(begun.record).to.include({ status: 'RUNNING', attempts: 2, crashes: 1 })
     expect(begun.record.workerIds).to.deep.equal(['first', 'third'])
     expect(begun.record.fence).to.be.above(waiting.record.fence)
+    // Handed back and taken again it waits again
+    expect(await storage.requeue([begun.lease], 'none')).to.deep.equal(['REQUEUED'])
+    const again = only((await storage.take(aTake('fourth', { leaseMs: 1 }))).begun)
+    elapse(5)
+    await eventually(async () => (await timeOf(storage)) > (again.record.leaseUntil ?? 0))
+    const last = await reclaimOne(subject, aReclaim('third', { crashLimit: 1, leaseMs: 1 }))
+    expect(last.record).to.include({ attempts: 2, crashes: 1 })
     // Once it has started it counts, and that is one too many
-    expect(await storage.renew('third.holder', 1, [begun.lease], 'waits')).to.deep.equal(['RENEWED'])
-    expect(await storage.renew('third.holder', 1, [begun.lease], 'starts')).to.deep.equal(['RENEWED'])
+    expect(await storage.renew('third.holder', 1, [last.lease], { starts: true })).to.deep.equal(['RENEWED'])
     elapse(5)
     const crashed = await eventually(async () => {
-      const answer = await storage.reclaim(aReclaim('fourth', { crashLimit: 1 }))
+      const answer = await storage.reclaim(aReclaim('fifth', { crashLimit: 1 }))
       return answer.crashed.length > 0 && answer.crashed
     })
     expect(crashed).to.deep.equal([begun.lease.id])
@@ -325,6 +330,7 @@ overEveryStorage('reclaim', (it) => {
     const crashed = await eventually(async () => {
       elapse(2)
       const answer = await storage.reclaim(request())
+      for (const { lease } of answer.begun) await storage.renew('second.holder', 1, [lease], { starts: true })
       return answer.crashed.length > 0 && answer.crashed
     })
     // Then it began once, and once more for each crash within the limit

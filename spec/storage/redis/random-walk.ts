@@ -319,7 +319,7 @@ export class RandomWalk {
   async #renew(worker: WalkWorker): Promise<void> {
     const held = [...worker.inHand]
     if (held.length === 0) return
-    const args = [worker.consumer, LEASE_MS, '', ...held.flatMap(([id, { token }]) => [id, token])]
+    const args = [worker.consumer, LEASE_MS, this.#pick(['', '1']), ...held.flatMap(([id, { token }]) => [id, token])]
     const words = await this.#words('renew', args)
     held.forEach(([id, attempt], index) => {
       if (words[index] === 'RENEWED') attempt.deadlineMs = this.#bench.nowMs + LEASE_MS

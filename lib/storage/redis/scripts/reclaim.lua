@@ -1,6 +1,7 @@
 -- Take over what a dead worker left, from both sides: leases that ran out, and deliveries that grew idle.
 -- RUNNING -> RUNNING (crashes + 1), over the limit RUNNING -> FAILED; idle READY -> RUNNING. Mends what it passes.
--- An attempt that still waited to run alone was not there to crash: it begins anew, uncounted.
+-- At the limit an attempt runs alone: its token stands in `waitToken` until it says that it starts (renew.lua). One that had not
+-- was not there to crash: it begins anew, uncounted.
 -- KEYS    leases
 -- ARGV    root, group, consumer, call, leaseMs, workerId, count, crashLimit, idleMs, crashError, stream, cursor ('-' at first)
 -- Returns the next cursor ('-' when this stream's pending list is done), then rows of begin-entries.lua and CRASHED id
@@ -23,7 +24,7 @@ local function giveUp(record, crashes)
 end
 
 local function takeOver(record)
-  local waited = record.waitToken ~= '' and record.waitToken == record.leaseToken
+  local waited = record.crashes >= crashLimit and record.waitToken ~= '' and record.waitToken == record.leaseToken
   local crashes = record.crashes + (waited and 0 or 1)
   if not waited and crashes > crashLimit then return giveUp(record, crashes) end
   if left == 0 then return end
@@ -43,6 +44,7 @@ local function takeOver(record)
     record.attempts = record.attempts - 1
     record.workerIds = string.match(record.workerIds, '^(.*) [^ ]*$') or ''
   end
+  if crashes >= crashLimit then record.waitToken = 'at the limit' end
   rows[#rows + 1] = startAttempt(record, now, call, leaseMs, workerId, extra)
 end
 

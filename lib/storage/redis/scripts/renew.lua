@@ -1,7 +1,7 @@
 -- Renew the leases of running attempts. RUNNING -> RUNNING; the attempt stays the same.
 -- KEYS    leases
--- ARGV    root, group, consumer, leaseMs, alone ('waits': these attempts wait until they can run alone; 'starts': they no longer
---         do; else ''), then id, token for each (at most 100)
+-- ARGV    root, group, consumer, leaseMs, starts ('1': these attempts waited to run alone and start now, else ''), then id, token for
+--         each (at most 100)
 -- Returns RENEWED | CANCELLED | LOST | BROKEN for each, then an index error or nothing
 --         CANCELLED, LOST: the token is gone, by a person's wish or else; nothing was written for it.
 -- Repeat  Moves the deadlines once more, changes nothing else.
@@ -37,11 +37,7 @@ writeIndex({ rows })
 for i = 3, #live do
   local key = recordKey(live[i])
   redis.call('HSET', key, 'leaseUntil', deadline)
-  if ARGV[5] == 'waits' then
-    redis.call('HSET', key, 'waitToken', redis.call('HGET', key, 'leaseToken'))
-  elseif ARGV[5] == 'starts' then
-    redis.call('HDEL', key, 'waitToken')
-  end
+  if ARGV[5] == '1' then redis.call('HSET', key, 'waitToken', 'started') end
 end
 if group ~= '' then
   -- Without its group a stream has no rows to move; the group is made anew by those who read.

@@ -160,6 +160,7 @@ describe('reclaim.lua', () => {
       await bench.elapse(LEASE_MS)
       const second = begunOf((await reclaim(bench, { crashLimit: 1 })).rows[0])
       expect(second.crashes).to.equal('1')
+      await bench.run('renew', 'rescuer.holder', 0, '1', 'a', second.leaseToken)
       await bench.run('watch', 'a')
       await bench.elapse(LEASE_MS)
       const listener = bench.redis.duplicate()

@@ -13,7 +13,7 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
   local nowUs = now[1] * 1000000 + now[2]
   local nowText, untilText = format('%.0f', nowMs), format('%.0f', nowMs + leaseMs)
   local rows, firsts, again, dropped, seen = {}, {}, {}, {}, {}
-  local ready, running = {}, {}
+  local ready, running, waiting = {}, {}, {}
   local newLeases, oldLeases = { 'ZADD', leases }, { 'ZREM', leases }
   local fenceText, token = format('%.0f', nowUs), '1:' .. call
   local lastQueue, lastName, lastPriority, stream, leave, enter, row
@@ -58,7 +58,7 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
       end
       if v[8] then
         local w = redis.call('HMGET', key,
-          'fence', 'workerIds', 'startedAt', 'errors', 'crashes', 'handBacks', 'lastAttemptedAt')
+          'fence', 'workerIds', 'startedAt', 'errors', 'crashes', 'handBacks', 'lastAttemptedAt', 'waitToken')
         local attempts = format('%.0f', whole(v[8]) + 1)
         local workerIds = (w[2] and w[2] ~= '') and (w[2] .. ' ' .. workerId) or workerId
         local lastAt = attemptedAt(w[7] or '', whole(v[8]), whole(w[1] or ''))
@@ -69,6 +69,8 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
         local begun = { 'BEGUN', id, entryId, attempts .. ':' .. call, fence, attempts, untilText, queueName, name,
           priority, enqueuedAt, args, v[9] or '', nowText, startedAt, workerIds, w[4] or '', w[5] or '0', w[6] or '0' }
         rows[#rows + 1], again[#again + 1] = begun, begun
+        -- It stays at its limit of crashes, and waits to run alone again.
+        if type(w[8]) == 'string' then waiting[#waiting + 1] = begun end
       else
         firsts[#firsts + 1] = key
         if not row then
@@ -85,7 +87,7 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
       newLeases[last + 1], newLeases[last + 2] = untilText, id
     elseif status == 'RUNNING' then
       local w = redis.call('HMGET', key, 'leaseToken', 'fence', 'workerIds', 'startedAt', 'errors', 'crashes',
-        'handBacks', 'leaseUntil', 'lastAttemptedAt')
+        'handBacks', 'leaseUntil', 'lastAttemptedAt', 'waitToken')
       local token, attempts = w[1] or '', v[8] or '0'
       local wanted = attempts .. ':' .. call
       local holder = string.match(token, '^%d+:(.*)%.%d+$')
@@ -102,6 +104,7 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
         seen[id] = true
         if not isRepeat then
           again[#again + 1] = held
+          if w[10] == token then waiting[#waiting + 1] = held end
           oldLeases[#oldLeases + 1] = id
           local last = #newLeases
           newLeases[last + 1], newLeases[last + 2] = untilText, id
@@ -133,6 +136,7 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
     redis.call('HSET', recordKey(b[2]), 'status', 'RUNNING', 'leaseToken', b[4], 'leaseUntil', b[7], 'fence', b[5],
       'attempts', b[6], 'workerIds', b[16], 'startedAt', b[15], 'lastAttemptedAt', b[14])
   end
+  for i = 1, #waiting do redis.call('HSET', recordKey(waiting[i][2]), 'waitToken', waiting[i][4]) end
   writeIndex(running)
   writeIndex({ newLeases })
   return rows

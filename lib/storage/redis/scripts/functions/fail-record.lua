@@ -6,7 +6,7 @@ local function failRecord(record, nowMs, reason, extra)
   writeIndex({ { 'ZREM', leases, record.id } })
   writeIndex({ { 'ZREM', cellKey(record.queueName, record.name, record.status), record.id } })
   unplace(record)
-  redis.call('HDEL', recordKey(record.id), 'entryId', 'leaseToken', 'leaseUntil')
+  redis.call('HDEL', recordKey(record.id), 'entryId', 'leaseToken', 'leaseUntil', 'waitToken')
   redis.call('HSET', recordKey(record.id), 'status', 'FAILED', 'finishedAt', nowText, 'errors',
     record.errors == '' and line or (record.errors .. '\n' .. line), unpack(extra))
   writeIndex({ { 'ZADD', cellKey(record.queueName, record.name, 'FAILED'), record.enqueuedAt, record.id } })

@@ -88,7 +88,7 @@ local function settleItems(first, last, now)
       local head, i, v, record = todo[k], todo[k + 1], todo[k + 2], todo[k + 3]
       local outcome, id, payload, lastMove = ARGV[head + 1], ARGV[i], ARGV[i + 1], 'settle ' .. ARGV[head]
       -- What finished keeps no trace of its lease and entry: 60 bytes less for as long as it is kept.
-      if outcome ~= 'READY' then redis.call('HDEL', record, 'entryId', 'leaseToken', 'leaseUntil') end
+      if outcome ~= 'READY' then redis.call('HDEL', record, 'entryId', 'leaseToken', 'leaseUntil', 'waitToken') end
       if outcome == 'SUCCESSFUL' and payload == 'null' then
         -- Most tasks return nothing: a SUCCESSFUL record without the field has returned null.
         redis.call('HSET', record, 'status', outcome, 'lastMove', lastMove, 'finishedAt', nowText)

@@ -9,6 +9,11 @@ local function startAttempt(record, now, call, leaseMs, workerId, extra)
   local token = attempts .. ':' .. call
   local workerIds = record.workerIds == '' and workerId or (record.workerIds .. ' ' .. workerId)
   local startedAt = record.startedAt == '' and nowText or record.startedAt
+  -- At its limit of crashes it waits to run alone, each time.
+  if record.waitToken ~= '' then
+    extra[#extra + 1] = 'waitToken'
+    extra[#extra + 1] = token
+  end
   redis.call('HSET', recordKey(record.id), 'status', 'RUNNING', 'leaseToken', token, 'leaseUntil', untilText, 'fence', fence,
     'attempts', attempts, 'workerIds', workerIds, 'startedAt', startedAt, 'lastAttemptedAt', nowText, unpack(extra))
   writeIndex({ { 'ZADD', leases, untilText, record.id } })
