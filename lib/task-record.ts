@@ -113,7 +113,12 @@ export class TaskRecord extends TaskResult {
     if (word === 'BROKEN') this.#throwUnless(word)
   }
 
-  /** FAILED -> READY, due at once; errors and attempts stay. @throws TaskStateError it is in another state. */
+  /**
+   * FAILED -> READY, due at once; errors and attempts stay.
+   *
+   * @throws TaskStateError it is in another state.
+   * @throws TaskNotFoundError it is gone, be it that it ran again and was removed before this could read it.
+   */
   async retry(): Promise<this> {
     const [word = 'ABSENT'] = await this.#source.storage.retry([this.id], uuid())
     if (word !== 'RETRIED') {

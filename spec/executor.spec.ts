@@ -554,7 +554,12 @@ overEveryBackend('executor', (subject) => {
           const stream = { queueName: 'default', band: 'normal' } as const
           const options = { cursor: '', crashLimit: 3, idleMs: 0, crashError: '{}', stream }
           const claim = aTake('dying', { leaseMs: 1 })
-          return (await subject.backend.storage.reclaim({ ...claim, ...options })).begun.length === 1
+          const { storage } = subject.backend
+          const [begun] = (await storage.reclaim({ ...claim, ...options })).begun
+          if (!begun) return false
+          // Without this it never ran, and its end would count for nothing.
+          expect(await storage.renew(claim.consumer, 1, [begun.lease], { starts: true })).to.deep.equal(['RENEWED'])
+          return true
         }
         await eventually(reclaimed)
       }
