@@ -61,6 +61,9 @@ function threadFile(): URL {
 const FIRST_RESTART_MS = 100
 const LAST_RESTART_MS = 5_000
 
+/** Of the thread's heap, in which next to nothing lasts: the default would let it grow to 16 MB before it clears up. */
+const YOUNG_LIMIT = { maxYoungGenerationSizeMb: 2 }
+
 /** How long the longest block is told of. */
 const REMEMBERED_MS = 600_000
 
@@ -193,7 +196,7 @@ export class ThreadedLeases implements Leases {
   #open(): Worker {
     // Without the loaders of the main thread it is there three times as fast; it needs none of them.
     const workerData = { ...this.#data, pages: this.#table.pages } satisfies LeaseThreadData
-    const options = { workerData, name: 'express-tasks-redis leases', execArgv: [] }
+    const options = { workerData, name: 'express-tasks-redis leases', execArgv: [], resourceLimits: YOUNG_LIMIT }
     const thread = new Worker(threadFile(), options)
     this.#opened = new Promise((resolve) => {
       thread.once('message', () => resolve())
