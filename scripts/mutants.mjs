@@ -2,7 +2,8 @@
  * Wrong implementations that the fault table must catch: `npm run mutants -- [--row F5] [--only 'part of a name']`.
  * Each is a text that stands exactly once in `lib` and once in `dist` (or once in `spec`), replaced in a copy of the project in a
  * temporary folder, where the specs of its row must fail. A text that is not there once is stale, which fails; so does a mutant
- * that stays green. Nothing here touches the project itself; writes a table, and mutants.json.
+ * that stays green. Nothing here touches the project itself; writes a table, and mutants.json. `--check` runs none of them and only
+ * says which are stale.
  */
 import { spawn } from 'node:child_process'
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -401,11 +402,13 @@ const PARTS = [
 /** A run that has not ended by then has not passed. */
 const LONGEST_MS = 150_000
 
-const { values: options } = parseArgs({ options: { row: { type: 'string' }, only: { type: 'string' } } })
+const { values: options } = parseArgs({
+  options: { row: { type: 'string' }, only: { type: 'string' }, check: { type: 'boolean' } },
+})
 const chosen = MUTANTS.filter(
   ({ row, wrong, size }) =>
     (options.row === undefined
-      ? size !== 'nightly' || process.env['FAULTS_SIZE'] === 'nightly'
+      ? options.check || size !== 'nightly' || process.env['FAULTS_SIZE'] === 'nightly'
       : row === options.row) && wrong.includes(options.only ?? ''),
 )
 
@@ -415,9 +418,11 @@ function patternOf(text) {
   return new RegExp(escaped.replace(/\s+/g, ';?\\s+'), 'g')
 }
 
-/** Replaces the one place below a folder. @param {string} folder @param {Mutant} mutant @returns {string | undefined} why it could not */
-function apply(folder, { text, instead }) {
-  const pattern = patternOf(text)
+/**
+ * Where a text stands below a folder.
+ * @param {string} folder @param {RegExp} pattern @returns {{ file: string, before: string }[]}
+ */
+function placesOf(folder, pattern) {
   /** @type {{ file: string, before: string }[]} */
   const places = []
   for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
@@ -426,6 +431,16 @@ function apply(folder, { text, instead }) {
     const before = readFileSync(file, 'utf8')
     places.push(...Array.from(before.matchAll(pattern), () => ({ file, before })))
   }
+  return places
+}
+
+/** @param {Mutant} mutant @returns {readonly string[]} the folders that hold its text */
+const foldersOf = ({ where }) => (where ? [where] : ['lib', 'dist'])
+
+/** Replaces the one place below a folder. @param {string} folder @param {Mutant} mutant @returns {string | undefined} why it could not */
+function apply(folder, { text, instead }) {
+  const pattern = patternOf(text)
+  const places = placesOf(folder, pattern)
   const [place] = places
   if (places.length !== 1 || !place) return `its text stands ${places.length} times in ${basename(folder)}`
   writeFileSync(
@@ -493,6 +508,17 @@ async function run(folder, { row, cases, size }) {
   return { caught: failed !== undefined, why: (failed?.error ?? 'every case passed').split('\n')[0] ?? '' }
 }
 
+if (options.check) {
+  const stale = chosen.flatMap((mutant) => {
+    const counts = foldersOf(mutant).map((part) => [part, placesOf(join(root, part), patternOf(mutant.text)).length])
+    const wrong = counts.filter(([, length]) => length !== 1).map(([part, length]) => `${length} times in ${part}`)
+    return wrong.length === 0 ? [] : [`stale  ${mutant.row}  ${mutant.wrong}: its text stands ${wrong.join(', ')}`]
+  })
+  for (const line of stale) console.error(line)
+  console.log(`${chosen.length - stale.length} of ${chosen.length} mutants fit the code as it is`)
+  process.exit(stale.length === 0 ? 0 : 1)
+}
+
 /** @type {{ row: string, wrong: string, caught: boolean, why: string, seconds: number }[]} */
 const results = []
 for (const mutant of chosen) {
@@ -502,7 +528,7 @@ for (const mutant of chosen) {
     for (const part of PARTS) cpSync(join(root, part), join(folder, part), { recursive: true })
     symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))
     let stale
-    for (const part of mutant.where ? [mutant.where] : ['lib', 'dist']) stale ??= apply(join(folder, part), mutant)
+    for (const part of foldersOf(mutant)) stale ??= apply(join(folder, part), mutant)
     const { caught, why } = stale === undefined ? await run(folder, mutant) : { caught: false, why: `stale: ${stale}` }
     const { row, wrong } = mutant
     results.push({ row, wrong, caught, why: why.slice(0, 100), seconds: Math.round((Date.now() - startedAt) / 1_000) })
