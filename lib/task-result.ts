@@ -56,10 +56,10 @@ export function unchanging(alias: string, record: StoredRecord): ResultSource {
 
 const date = (ms: number | null): Date | null => (ms === null ? null : new Date(ms))
 
-/** One line of `errors`. A line that is no JSON object is shown as text: a damaged history must not hide the record. */
 /** The largest time a Date can hold. */
 const LAST_TIME = 8_640_000_000_000_000
 
+/** One line of `errors`. A line that is no JSON object is shown as text: a damaged history must not hide the record. */
 export function readError(text: string): TaskAttemptError {
   let line: Partial<Record<'name' | 'message' | 'stack' | 'attempt' | 'at', unknown>> | null
   try {

@@ -176,12 +176,14 @@ export class RedisRecords implements RecordStorage {
   }
 }
 
-/** Records as enqueue.lua takes them: what neighbours have in common is said once. */
+/** Records as enqueue.lua takes them: what neighbours have in common is said once, ids and arguments are lines of one word. */
 function runsOf(records: readonly NewRecord[]): string[] {
   const words: string[] = []
   let first: NewRecord | undefined
-  let countAt = 0
-  let count = 0
+  let lines: string[] = []
+  const close = (): void => {
+    if (first) words.push(`${lines.join('\n')}\n`)
+  }
   for (const record of records) {
     const { id, queueName, name, priority, runAfter, args } = record
     if (
@@ -190,14 +192,16 @@ function runsOf(records: readonly NewRecord[]): string[] {
       first.priority !== priority ||
       first.runAfter !== runAfter
     ) {
+      close()
       first = record
-      countAt = words.push(queueName, name, String(priority), runAfter === null ? '' : String(runAfter), '') - 1
-      count = 0
+      lines = []
+      words.push(queueName, name, String(priority), runAfter === null ? '' : String(runAfter))
     }
-    count += 1
-    words[countAt] = String(count)
-    words.push(id, args)
+    // JSON has none outside of its texts, and inside of them they are escaped (json.ts).
+    if (args.includes('\n')) throw new TypeError('expected JSON without line ends, got: one with')
+    lines.push(id, args)
   }
+  close()
   return words
 }
 
