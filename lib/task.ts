@@ -142,8 +142,7 @@ export class Task<Args extends readonly unknown[], Result> {
    * @throws StorageUnavailableError no answer within a second; the outcome is unknown.
    */
   async enqueue(...args: Args): Promise<TaskResult<Result, Args>> {
-    const [result] = await this.enqueueMany([args])
-    // One in, one out: enqueueMany answers in order.
+    const result = await taskBackends.get(this.backend).enqueue(this, args)
     return result as TaskResult<Result, Args>
   }
 

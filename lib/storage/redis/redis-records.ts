@@ -176,14 +176,12 @@ export class RedisRecords implements RecordStorage {
   }
 }
 
-/** Records as enqueue.lua takes them: what neighbours have in common is said once, ids and arguments are lines of one word. */
+/** Records as enqueue.lua takes them: what neighbours have in common is said once. */
 function runsOf(records: readonly NewRecord[]): string[] {
   const words: string[] = []
   let first: NewRecord | undefined
-  let lines: string[] = []
-  const close = (): void => {
-    if (first) words.push(`${lines.join('\n')}\n`)
-  }
+  let countAt = 0
+  let count = 0
   for (const record of records) {
     const { id, queueName, name, priority, runAfter, args } = record
     if (
@@ -192,16 +190,14 @@ function runsOf(records: readonly NewRecord[]): string[] {
       first.priority !== priority ||
       first.runAfter !== runAfter
     ) {
-      close()
       first = record
-      lines = []
-      words.push(queueName, name, String(priority), runAfter === null ? '' : String(runAfter))
+      countAt = words.push(queueName, name, String(priority), runAfter === null ? '' : String(runAfter), '') - 1
+      count = 0
     }
-    // JSON has none outside of its texts, and inside of them they are escaped (json.ts).
-    if (args.includes('\n')) throw new TypeError('expected JSON without line ends, got: one with')
-    lines.push(id, args)
+    count += 1
+    words[countAt] = String(count)
+    words.push(id, args)
   }
-  close()
   return words
 }
 

@@ -73,8 +73,7 @@ describe('arguments in pieces', () => {
       const odd = Buffer.alloc(200, 0x80)
       await bench.redis.evalsha(
         (await bench.redis.script('LOAD', bench.text('enqueue'))) as string,
-        ...[1, bench.keys.leases, bench.keys.root, bench.group, 'mail', 'send', '0', ''],
-        Buffer.concat([Buffer.from('odd\n'), odd, Buffer.from('\n')]),
+        ...[1, bench.keys.leases, bench.keys.root, bench.group, 'mail', 'send', '0', '', '1', 'odd', odd],
       )
       const pieces = await bench.redis.hmgetBuffer(bench.keys.record('odd'), 'args', 'args2', 'args3', 'args4')
       expect(Buffer.concat(pieces.map((piece) => piece ?? Buffer.alloc(0))).equals(odd)).to.equal(true)

@@ -212,7 +212,7 @@ export function enqueueWords({
   runAfter = '',
   args = '[]',
 }: RecordFields): Argument[] {
-  return [queueName, name, priority, runAfter, `${id}\n${args}\n`]
+  return [queueName, name, priority, runAfter, 1, id, args]
 }
 
 export async function enqueue(bench: ScriptBench, ...records: readonly RecordFields[]): Promise<Words> {
