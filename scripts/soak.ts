@@ -30,7 +30,10 @@ interface Sample {
   readonly rssMb: number
   readonly ownRssMb: number
   readonly handles: number
+  /** Of the server, but for what it lends to its clients and the counts by minute. */
   readonly usedMemoryMb: number
+  /** The counts by minute: some more with each minute, for 25 hours. */
+  readonly countsKb: number
   readonly clients: number
   readonly keys: number
   readonly records: number
@@ -43,6 +46,16 @@ interface Sample {
 function rssMbOf(pid: number): number {
   const kilobytes = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
   return Number(kilobytes ?? NaN) / 1_024
+}
+
+/** What the counts by minute take on the server, from the minute of the start on. */
+async function countsBytes({ redis, keys }: FaultRun, startedAt: number): Promise<number> {
+  const first = Math.floor(startedAt / 60_000)
+  const minutes = Array.from({ length: Math.floor(Date.now() / 60_000) - first + 1 }, (_, index) => first + index)
+  const sizes = await Promise.all(
+    minutes.map((minute) => redis.call('MEMORY', 'USAGE', keys.stats(minute), 'SAMPLES', '0')),
+  )
+  return sizes.reduce<number>((sum, size) => sum + Number(size ?? 0), 0)
 }
 
 /** Least squares: by how much it grows in an hour. */
@@ -168,6 +181,7 @@ async function soak(run: FaultRun): Promise<boolean> {
       const number = (name: string): number => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1] ?? NaN)
       const { READY = 0, RUNNING = 0, SUCCESSFUL = 0, FAILED = 0 } = await run.counts()
       const stream = run.keys.stream('default', 'normal')
+      const countBytes = await countsBytes(run, startedAt)
       const groups = (await run.redis.xinfo('GROUPS', stream).catch(() => [])) as unknown[][]
       const consumers = groups[0]?.[groups[0].indexOf('consumers') + 1]
       samples.push({
@@ -175,7 +189,8 @@ async function soak(run: FaultRun): Promise<boolean> {
         rssMb: steady.hasEnded ? NaN : rssMbOf(steady.pid),
         ownRssMb: process.memoryUsage.rss() / 1_048_576,
         handles: steady.hasEnded ? NaN : readdirSync(`/proc/${steady.pid}/fd`).length,
-        usedMemoryMb: number('used_memory') / 1_048_576,
+        usedMemoryMb: (number('used_memory') - number('mem_clients_normal') - countBytes) / 1_048_576,
+        countsKb: countBytes / 1_024,
         clients: number('connected_clients'),
         keys: await run.redis.dbsize(),
         records: READY + RUNNING + SUCCESSFUL + FAILED,
@@ -240,6 +255,7 @@ async function soak(run: FaultRun): Promise<boolean> {
     redisMemorySlopePercentPerHour: rounded(
       (slopePerHour(after, ({ usedMemoryMb }) => usedMemoryMb) / meanMemory) * 100,
     ),
+    countsKbPerHour: rounded(slopePerHour(after, ({ countsKb }) => countsKb)),
     handlesSpread: spread(({ handles }) => handles),
     clientsSpread: spread(({ clients }) => clients),
     keysPerRecord: rounded(Math.max(...after.map(({ keys, records }) => keys / Math.max(1, records)))),
