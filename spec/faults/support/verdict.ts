@@ -46,9 +46,22 @@ export interface Allowed {
   readonly nobodyThereMs?: number
 }
 
+/** The facts of each key, in their order. */
+function grouped<Key, Each extends Fact>(facts: readonly Each[], keyOf: (fact: Each) => Key): Map<Key, Each[]> {
+  const groups = new Map<Key, Each[]>()
+  for (const fact of facts) {
+    const group = groups.get(keyOf(fact))
+    if (group) group.push(fact)
+    else groups.set(keyOf(fact), [fact])
+  }
+  return groups
+}
+
 export class Verdict {
   readonly #facts: RunFacts
   readonly #names: ReadonlyMap<string, string>
+  readonly #begunById: ReadonlyMap<string, readonly FactNamed<'begun'>[]>
+  readonly #orphansByPid: ReadonlyMap<number, readonly FactNamed<'begun'>[]>
   readonly begun: readonly FactNamed<'begun'>[]
   readonly settled: readonly FactNamed<'settled'>[]
 
@@ -57,6 +70,12 @@ export class Verdict {
     this.begun = facts.facts.filter((fact) => fact.fact === 'begun')
     this.settled = facts.facts.filter((fact) => fact.fact === 'settled')
     this.#names = new Map(this.begun.map(({ id, name }) => [id, name]))
+    this.#begunById = grouped(this.begun, ({ id }) => id)
+    const accepted = new Set(
+      this.settled.flatMap((fact) => (fact.word === 'SETTLED' ? [`${fact.pid} ${fact.id} ${fact.attempt}`] : [])),
+    )
+    const unsettled = this.begun.filter(({ pid, id, attempt }) => !accepted.has(`${pid} ${id} ${attempt}`))
+    this.#orphansByPid = grouped(unsettled, ({ pid }) => pid)
   }
 
   get #begunIds(): Set<string> {
@@ -129,31 +148,28 @@ export class Verdict {
    * late, so that only those with an attempt number as high are compared.
    */
   get fencesBack(): readonly string[] {
-    const before = new Map<string, FactNamed<'begun'>[]>()
-    return this.begun.flatMap((fact) => {
-      const others = before.get(fact.id) ?? []
-      before.set(fact.id, [...others, fact])
-      return others.some(({ attempt, fence }) => attempt <= fact.attempt && fence >= fact.fence) ? [fact.id] : []
-    })
+    return [...this.#begunById.values()].flatMap((facts) =>
+      facts.flatMap((fact, index) => {
+        const before = facts.slice(0, index)
+        return before.some(({ attempt, fence }) => attempt <= fact.attempt && fence >= fact.fence) ? [fact.id] : []
+      }),
+    )
   }
 
   /** Attempts that a killed process had in hand: begun there, and no settle of it accepted. */
   #orphansOf(pid: number): readonly FactNamed<'begun'>[] {
-    const settled = new Set(
-      this.settled.flatMap((fact) =>
-        fact.pid === pid && fact.word === 'SETTLED' ? [`${fact.id} ${fact.attempt}`] : [],
-      ),
-    )
-    return this.begun.filter((fact) => fact.pid === pid && !settled.has(`${fact.id} ${fact.attempt}`))
+    return this.#orphansByPid.get(pid) ?? []
+  }
+
+  #beginsOf(id: string): readonly FactNamed<'begun'>[] {
+    return this.#begunById.get(id) ?? []
   }
 
   /** From each kill to the next begin of each attempt that the killed process had in hand. */
   get recoveriesMs(): readonly number[] {
     return this.#facts.run.kills.flatMap(({ pid, at: killedAt }) =>
       this.#orphansOf(pid).flatMap((orphan) => {
-        const next = this.begun.find(
-          ({ id, at, attempt }) => id === orphan.id && at >= killedAt && attempt > orphan.attempt,
-        )
+        const next = this.#beginsOf(orphan.id).find(({ at, attempt }) => at >= killedAt && attempt > orphan.attempt)
         return next && next.attempt < MAY_RUN_ALONE ? [next.at - killedAt] : []
       }),
     )
@@ -167,7 +183,7 @@ export class Verdict {
         if (!record || attempt >= MAY_RUN_ALONE - 1 || !WITH_EFFECT.has(this.#nameOf(id))) return []
         // Its outcome was written, and only the answer never read
         if (record.attempts === attempt && record.status !== 'READY') return []
-        return this.begun.some((fact) => fact.id === id && fact.attempt > attempt) ? [] : [id]
+        return this.#beginsOf(id).some((fact) => fact.attempt > attempt) ? [] : [id]
       }),
     )
   }
