@@ -75,7 +75,7 @@ export class BlockingReader implements EntryReader {
       ...streams.map(() => '>'),
     )
     try {
-      return entriesOf(await this.#guarded(client, reply, blockMs, signal))
+      return entriesOf(await this.#guarded(client, group, reply, blockMs, signal))
     } catch (error) {
       // On a cluster the next read may go to another node, where this connection has another id.
       if (client.isCluster) this.#clientId = undefined
@@ -93,7 +93,7 @@ export class BlockingReader implements EntryReader {
       if (this.#clientId === clientId) this.#clientId = undefined
     })
     try {
-      clientId.id = await sendBeside(client, key, 'ID')
+      clientId.id = await idOf(client, key)
     } catch {
       // Without it the connection is replaced where it would have been woken.
     }
@@ -101,6 +101,7 @@ export class BlockingReader implements EntryReader {
 
   async #guarded(
     client: RedisConnection,
+    group: string,
     reply: Promise<unknown>,
     blockMs: number,
     signal: AbortSignal,
@@ -108,7 +109,7 @@ export class BlockingReader implements EntryReader {
     const beside = this.#others.client
     let watchdog: ReturnType<typeof setTimeout> | undefined
     let over = false
-    const onAbort = (): void => void this.#wake(client, () => over)
+    const onAbort = (): void => void this.#wake(client, group, () => over)
     try {
       return await Promise.race([
         reply,
@@ -134,13 +135,12 @@ export class BlockingReader implements EntryReader {
   }
 
   /** Without an id yet (the connection is just being made, or is dead) nothing is waited for: it goes. */
-  async #wake(client: RedisConnection, isOver: () => boolean): Promise<void> {
+  async #wake(client: RedisConnection, group: string, isOver: () => boolean): Promise<void> {
     const clientId = this.#clientId
     if (clientId?.of === client && (typeof clientId.id === 'number' || typeof clientId.id === 'string')) {
       try {
         for (let tries = 0; tries < WAKE_TRIES && !isOver(); tries += 1) {
-          const woken = await sendBeside(this.#others.client, clientId.key, 'UNBLOCK', String(clientId.id))
-          if (woken === 1) return
+          if (await unblock(this.#others.client, clientId.key, group, String(clientId.id))) return
           await new Promise((resolve) => setTimeout(resolve, WAKE_AGAIN_MS))
         }
       } catch {
@@ -157,11 +157,20 @@ interface ClientId {
   id?: unknown
 }
 
-/** A CLIENT command; on a cluster to the node that has the key, in the company of a command that names it. */
-async function sendBeside(client: RedisConnection, key: string, ...command: [string, ...string[]]): Promise<unknown> {
-  if (!client.isCluster) return await client.client(...command)
-  const pipeline = client.pipeline().client(...command)
-  const replies = await pipeline.xlen(key).exec()
+/**
+ * CLIENT UNBLOCK. While writes are paused (CLIENT PAUSE, FAILOVER) the read is held back as a write is, and a server before Redis
+ * 8.2 or Valkey 9 that is told to unblock it then ends itself (redis/redis#14164). So a write that does nothing goes first, in one
+ * transaction: as long as the pause lasts it is held back itself, and the word with it.
+ */
+async function unblock(client: RedisConnection, key: string, group: string, clientId: string): Promise<boolean> {
+  const replies = await client.multi().xack(key, group, '0-1').client('UNBLOCK', clientId).exec()
+  return replies?.[1]?.[1] === 1
+}
+
+/** CLIENT ID; on a cluster of the connection to the node that has the key, in the company of a command that names it. */
+async function idOf(client: RedisConnection, key: string): Promise<unknown> {
+  if (!client.isCluster) return await client.client('ID')
+  const replies = await client.pipeline().client('ID').xlen(key).exec()
   const [error, reply] = replies?.[0] ?? [new Error('the connection was closed before it answered'), undefined]
   if (error) throw error
   return reply

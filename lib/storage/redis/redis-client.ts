@@ -19,6 +19,7 @@ export interface RedisPipeline {
   zcard(key: string): this
   zcount(key: string, min: string, max: string): this
   xlen(key: string): this
+  xack(key: string, group: string, entryId: string): this
   client(command: string, ...args: string[]): this
   time(): this
   hgetall(key: string): this
@@ -43,6 +44,7 @@ export interface RedisConnection {
   evalsha(sha: string, keys: string, ...args: string[]): Promise<unknown>
   eval(text: string, keys: string, ...args: string[]): Promise<unknown>
   pipeline(): RedisPipeline
+  multi(): RedisPipeline
   smembers(key: string): Promise<string[]>
   zrange(key: string, start: string, stop: string, ...rest: string[]): Promise<string[]>
   info(section?: string): Promise<string>
