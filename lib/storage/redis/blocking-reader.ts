@@ -158,8 +158,8 @@ interface ClientId {
 }
 
 /**
- * CLIENT UNBLOCK. While writes are paused (CLIENT PAUSE, FAILOVER) the read is held back as a write is, and a server before Redis
- * 8.2 or Valkey 9 that is told to unblock it then ends itself (redis/redis#14164). So a write that does nothing goes first, in one
+ * CLIENT UNBLOCK. While writes are paused (CLIENT PAUSE, FAILOVER) the read is held back as a write is, and a server from before
+ * July 2025 that is told to unblock it then ends itself (redis/redis#14164). So a write that does nothing goes first, in one
  * transaction: as long as the pause lasts it is held back itself, and the word with it.
  */
 async function unblock(client: RedisConnection, key: string, group: string, clientId: string): Promise<boolean> {

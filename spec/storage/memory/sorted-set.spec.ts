@@ -122,8 +122,9 @@ describe('SortedSet', () => {
       const { user, system } = process.cpuUsage(before)
       return user + system
     }
-    costOf(25_000)
+    /** The least of some: what collects garbage in between only adds. */
+    const leastOf = (count: number): number => Math.min(...[1, 2, 3, 4].map(() => costOf(count)))
     // Four times the members: 5 times the cost here, 16 times in one array that moves all behind each insertion.
-    expect(costOf(100_000) / costOf(25_000)).to.be.below(10)
+    expect(leastOf(100_000) / leastOf(25_000)).to.be.below(10)
   })
 })
