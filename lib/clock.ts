@@ -1,6 +1,6 @@
 /**
  * Clock: process time and timers, so that specs can bring their own. `systemClock` is the real one.
- * Never the source of a stored time: those come from the storage (design.md section 4).
+ * Never the source of a stored time: those come from the storage.
  */
 
 /** What `setTimeout` of a clock hands out; only that clock's `clearTimeout` looks into it. */
@@ -16,6 +16,9 @@ export interface Clock {
   /** Stops a timer; one that has fired or was stopped is fine. */
   clearTimeout(timer: Timer): void
 }
+
+/** The largest time that a Date can hold, in ms. Text that somebody else wrote may say more. */
+export const LAST_TIME = 8_640_000_000_000_000
 
 /** Node fires a longer timer after 1 ms, with a warning. */
 const LONGEST_MS = 2_147_483_647

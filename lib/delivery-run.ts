@@ -57,8 +57,8 @@ export async function runDelivery({
   leases.hold([{ lease, name: record.name, sentAtMs, stopAtMs, lose }])
   const unwatch = watchFor(backend.storage, queue, lease, () => lose(new TaskCancelledError()))
   try {
-    // At its limit of crashes: from here on the end of this process is its own.
-    if (record.crashes > 0 && record.crashes >= queue.maxCrashes) {
+    // From here on the end of this process is its own.
+    if (queue.isSuspect(record)) {
       const [word] = await queue.renew([lease], { starts: true })
       if (word !== 'RENEWED') return await resultOf(backend, record)
     }

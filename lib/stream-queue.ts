@@ -8,15 +8,16 @@ import { hostname } from 'node:os'
 import { reasonOf, TaskAbandonedError, TaskNotRegisteredError } from './errors.ts'
 import { BANDS } from './storage/storage.ts'
 import type {
-  RenewOptions,
   Claim,
   Delivery,
   Lease,
   NewRecord,
   QueueDepth,
+  RenewOptions,
   Settlement,
   SettleWord,
   Storage,
+  StoredRecord,
   StreamName,
   Taken,
 } from './storage/storage.ts'
@@ -149,6 +150,11 @@ export class StreamQueue {
       failAfterMs,
       error: reasonOf(new TaskNotRegisteredError(taskName, cure)),
     })
+  }
+
+  /** Its crashes are at the limit: `reclaim` began it to run alone, and charges it another only once `renew` said that it starts. */
+  isSuspect({ crashes }: Pick<StoredRecord, 'crashes'>): boolean {
+    return crashes > 0 && crashes >= this.maxCrashes
   }
 
   async renew(leases: readonly Lease[], options?: RenewOptions): ReturnType<Storage['renew']> {

@@ -3,6 +3,7 @@
  * object. Reads; never moves a record.
  */
 import { v7 as uuid } from 'uuid'
+import { LAST_TIME } from './clock.ts'
 import {
   reasonOf,
   TaskCancelledError,
@@ -55,9 +56,6 @@ export function unchanging(alias: string, record: StoredRecord): ResultSource {
 }
 
 const date = (ms: number | null): Date | null => (ms === null ? null : new Date(ms))
-
-/** The largest time a Date can hold. */
-const LAST_TIME = 8_640_000_000_000_000
 
 /** One line of `errors`. A line that is no JSON object is shown as text: a damaged history must not hide the record. */
 export function readError(text: string): TaskAttemptError {

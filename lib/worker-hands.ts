@@ -170,9 +170,7 @@ export class WorkerHands {
   #startAll(hands: readonly InHand[]): void {
     if (hands.length === 0) return
     const { queue, leases, state, errands } = this.#parts
-    const isSuspect = ({ delivery: { record } }: InHand): boolean =>
-      record.crashes > 0 && record.crashes >= queue.maxCrashes
-    const suspects = hands.filter(isSuspect)
+    const suspects = hands.filter(({ delivery: { record } }) => queue.isSuspect(record))
     const innocent = hands.filter((hand) => !suspects.includes(hand))
     const chosen = this.#suspect ? undefined : suspects[0]
     // One at a time: a second that waits here would die with the first, and that would be its last time.

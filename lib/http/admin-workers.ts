@@ -1,4 +1,5 @@
 /** Workers as their heartbeats tell: the workers page, who could run what, and why a record does not run. */
+import { LAST_TIME } from '../clock.ts'
 import { StorageDamagedError } from '../errors.ts'
 import type { SeenWorker, StoredRecord } from '../storage/storage.ts'
 import { frame } from './admin-context.ts'
@@ -77,9 +78,6 @@ function whole(text: string | undefined): number {
   const value = Number(text)
   return Number.isSafeInteger(value) && value >= 0 ? value : 0
 }
-
-/** A time that a Date can hold: heartbeats are text that anybody with the server could have written. */
-const LAST_TIME = 8_640_000_000_000_000
 
 function stateOf({ seen: { ageMs, fields }, live }: WorkerFacts): WorkerRow['state'] {
   if (!live) return { key: 'bad', word: fields['state'] === 'stopped' ? 'stopped' : 'gone' }

@@ -3,7 +3,6 @@
  * What reaches and ends the storage itself is its subclass's own.
  */
 import type {
-  RenewOptions,
   BlockingTakeRequest,
   Brief,
   CancelWatcher,
@@ -20,6 +19,7 @@ import type {
   RecordChanges,
   RecordStorage,
   RecoverRequest,
+  RenewOptions,
   ServerFacts,
   Settlement,
   Storage,

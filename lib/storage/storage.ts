@@ -219,11 +219,12 @@ export interface Settlement {
   readonly delayMs: number
 }
 
-/** CANCELLED: a person ended the attempt; LOST: another one took it over. */
 export interface RenewOptions {
   /** Attempts of records whose crashes are at the limit: they waited to run alone, and start now. */
   readonly starts?: boolean
 }
+
+/** CANCELLED: a person ended the attempt; LOST: another one took it over. */
 export type RenewWord = 'RENEWED' | 'CANCELLED' | 'LOST' | 'BROKEN'
 
 /**

@@ -6,7 +6,6 @@
 import type { TaskStatus } from '../../task-status.ts'
 import { BANDS } from '../storage.ts'
 import type {
-  RenewOptions,
   Claim,
   Delivery,
   HandBackDelay,
@@ -14,6 +13,7 @@ import type {
   Promoted,
   QueueDepth,
   RecoverRequest,
+  RenewOptions,
   Settlement,
   SettleWord,
   TakeRequest,

@@ -9,7 +9,6 @@ import { StorageUnavailableError } from '../../errors.ts'
 import { isFinal } from '../../task-status.ts'
 import type { Examinable, Inspection } from '../inspection.ts'
 import type {
-  RenewOptions,
   BlockingTakeRequest,
   Brief,
   CancelWatcher,
@@ -24,6 +23,7 @@ import type {
   ReclaimRequest,
   RecordChanges,
   RecoverRequest,
+  RenewOptions,
   ServerFacts,
   Settlement,
   Storage,

@@ -2,6 +2,7 @@
  * From the words of Redis to records: the fields of a hash, and the rows that begin-entries.lua answers.
  * Everything read is checked; a record with a field out of range comes back as damaged, never as an exception.
  */
+import { LAST_TIME } from '../../clock.ts'
 import { isTaskStatus } from '../../task-status.ts'
 import type { Delivery, FoundRecord, StoredRecord, Taken } from '../storage.ts'
 
@@ -49,9 +50,6 @@ function whole(field: string, text: string, min: number, max: number): number {
   }
   return value
 }
-
-/** The largest time a Date can hold. */
-const LAST_TIME = 8_640_000_000_000_000
 
 const time = (field: string, text: string): number | null => (text === '' ? null : whole(field, text, 0, LAST_TIME))
 const count = (field: string, text: string): number =>

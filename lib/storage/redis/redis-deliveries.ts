@@ -2,7 +2,6 @@
 import type { TaskStatus } from '../../task-status.ts'
 import { BANDS } from '../storage.ts'
 import type {
-  RenewOptions,
   BlockingTakeRequest,
   Claim,
   Delivery,
@@ -14,6 +13,7 @@ import type {
   ReclaimAnswer,
   ReclaimRequest,
   RecoverRequest,
+  RenewOptions,
   RenewWord,
   RequeueWord,
   Settlement,

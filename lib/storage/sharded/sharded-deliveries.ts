@@ -7,7 +7,6 @@ import { systemClock } from '../../clock.ts'
 import type { Logger } from '../../logger.ts'
 import type { TaskStatus } from '../../task-status.ts'
 import type {
-  RenewOptions,
   BlockingTakeRequest,
   Claim,
   Delivery,
@@ -19,6 +18,7 @@ import type {
   ReclaimAnswer,
   ReclaimRequest,
   RecoverRequest,
+  RenewOptions,
   RenewWord,
   RequeueWord,
   Settlement,

@@ -6,7 +6,7 @@ import express from 'express'
 import { Redis } from 'ioredis'
 import { MemoryTaskBackend, RedisTaskBackend, taskRegistry, tasksRouter } from '../../../lib/index.ts'
 import type { TaskBackend, TasksRouterOptions } from '../../../lib/index.ts'
-import { rootOf } from '../../../lib/storage/redis/keys.ts'
+import { KEY_KINDS, rootOf } from '../../../lib/storage/redis/keys.ts'
 import { readKeyspace } from '../../storage/redis/keyspace.ts'
 import { aClaim } from '../../support/storage-builders.ts'
 import { sharedRedisServer } from '../../support/redis-server.ts'
@@ -25,6 +25,18 @@ export interface Store {
   /** The names of the keys, without their root; none of a memory backend. */
   readonly keys: () => Promise<readonly string[]>
   close(): Promise<void>
+}
+
+/** The name of a key that docs and code know, without its root. */
+const KNOWN_KEY = new RegExp(
+  `^(${Object.values(KEY_KINDS)
+    .map(({ pattern }) => pattern.replace(/<\w+>/g, '[A-Za-z0-9_.-]+'))
+    .join('|')})$`,
+)
+
+/** Keys of a store that no kind of key accounts for. */
+export async function strangeKeys(store: Store): Promise<readonly string[]> {
+  return (await store.keys()).filter((key) => !KNOWN_KEY.test(key))
 }
 
 const GROUP = 'express_tasks_workers'

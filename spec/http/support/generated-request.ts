@@ -61,6 +61,14 @@ const ADMIN_WORDS: Readonly<Record<string, readonly string[]>> = {
   download: ['1'],
 }
 
+/** What is read of a field's schema. */
+interface Bounds {
+  readonly type?: string
+  readonly minimum?: number
+  readonly maximum?: number
+  readonly format?: string
+}
+
 export class RequestGenerator {
   readonly #random: () => number
   readonly #mount: string
@@ -128,17 +136,7 @@ export class RequestGenerator {
   }
 
   #fitting(schema: Schema): unknown {
-    const {
-      type,
-      minimum = 0,
-      maximum = 10,
-      format,
-    } = schema as {
-      type: string
-      minimum?: number
-      maximum?: number
-      format?: string
-    }
+    const { type, minimum = 0, maximum = 10, format } = schema as Bounds
     if (type === 'integer') return minimum + Math.floor(this.#random() * Math.min(10, maximum - minimum))
     if (type === 'number') return minimum
     if (type === 'boolean') return this.#chance(0.5)
