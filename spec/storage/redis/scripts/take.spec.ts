@@ -247,6 +247,26 @@ describe('take.lua', () => {
   }
 
   it(
+    'keeps the rows of many attempts in hand in a skip list, which a row more costs no walk, and no other row in it',
+    onBench(async (bench) => {
+      const { redis, keys } = bench
+      const running = keys.cell({ queueName: 'mail', name: 'send', status: 'RUNNING' })
+      const encodings = (): Promise<unknown[]> =>
+        Promise.all([keys.leases, running].map((key) => redis.object('ENCODING', key)))
+      await enqueue(bench, ...Array.from({ length: 31 }, (_, index) => ({ id: `r${index}` })))
+      await take(bench, 15)
+      for (const encoding of await encodings()) expect(encoding).to.be.oneOf(['listpack', 'ziplist'])
+      await take(bench, 16)
+      expect(await encodings()).to.deep.equal(['skiplist', 'skiplist'])
+      const { sortedSets } = await bench.keyspace()
+      const ids = Array.from({ length: 31 }, (_, index) => `r${index}`).toSorted()
+      expect(Object.keys(sortedSets['leases'] ?? {}).toSorted()).to.deep.equal(ids)
+      expect(Object.keys(sortedSets['cell:mail:send:RUNNING'] ?? {}).toSorted()).to.deep.equal(ids)
+      await expectWhole(bench)
+    }),
+  )
+
+  it(
     'begins each record once, however many consumers take at the same time',
     onBench(async (bench) => {
       await enqueue(bench, ...Array.from({ length: 100 }, (_, index) => ({ id: `r${index}` })))
