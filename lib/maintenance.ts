@@ -73,12 +73,21 @@ export async function tellAbandoned(backend: TaskBackend, ids: readonly string[]
 }
 
 /** When a web process last looked after a backend: it must do so itself, but not with every task it takes. */
-const looked = new WeakMap<TaskBackend, { promotedAt: number; reclaimedAt: number }>()
+const looked = new WeakMap<TaskBackend, LastLook>()
 const PROMOTE_EVERY_MS = 1_000
 const RECLAIM_EVERY_MS = 60_000
+const PURGE_EVERY_MS = 60_000
+/** Whoever calls waits for a task and not for this; more go with the next call. */
+const PURGE_AT_ONCE = 1_000
 
-function lastLookAt(backend: TaskBackend): { promotedAt: number; reclaimedAt: number } {
-  const last = looked.get(backend) ?? { promotedAt: -Infinity, reclaimedAt: -Infinity }
+interface LastLook {
+  promotedAt: number
+  reclaimedAt: number
+  purgedAt: number
+}
+
+function lastLookAt(backend: TaskBackend): LastLook {
+  const last = looked.get(backend) ?? { promotedAt: -Infinity, reclaimedAt: -Infinity, purgedAt: -Infinity }
   looked.set(backend, last)
   return last
 }
@@ -91,10 +100,26 @@ export async function promoteDue(backend: TaskBackend, queue: StreamQueue, nowMs
   await queue.promote()
 }
 
+/** Removes finished records whose retention has ended, unless that was done a moment ago. */
+async function purgeDue(backend: TaskBackend, nowMs: number): Promise<void> {
+  const last = lastLookAt(backend)
+  if (nowMs - last.purgedAt < PURGE_EVERY_MS) return
+  const enough = new AbortController()
+  await purgeFinished(backend.storage, {
+    finishedForMs: backend.limits.completedTaskTtlSeconds * 1_000,
+    batchSize: PURGE_AT_ONCE,
+    signal: enough.signal,
+    onProgress: ({ matched }) => {
+      if (matched >= PURGE_AT_ONCE) enough.abort()
+    },
+  })
+  if (!enough.signal.aborted) last.purgedAt = nowMs
+}
+
 /**
- * Promotes, and takes over up to `count` of what dead workers left, unless that was done a moment ago. Both for every queue:
- * with one moment for all, a queue that is asked for more often would keep the others waiting. Only what is of the queue that
- * is named is answered, the rest is handed back to the others.
+ * Promotes, removes what has been kept for long enough, and takes over up to `count` of what dead workers left, unless that was
+ * done a moment ago. All for every queue: with one moment for all, a queue that is asked for more often would keep the others
+ * waiting. Only what is of the queue that is named is answered, the rest is handed back to the others.
  */
 export async function lookAfter(
   backend: TaskBackend,
@@ -104,6 +129,7 @@ export async function lookAfter(
   nowMs: number,
 ): Promise<readonly Delivery[]> {
   await promoteDue(backend, queue, nowMs)
+  await purgeDue(backend, nowMs)
   const last = lastLookAt(backend)
   if (nowMs - last.reclaimedAt < RECLAIM_EVERY_MS) return []
   const reclaimed = await queue.reclaim(count, {

@@ -6,6 +6,7 @@ import type { PurgeProgress } from '../lib/maintenance.ts'
 import { abandon, DAY_MS } from './backends/backends-under-test.ts'
 import { overEveryWorker } from './faults/support/workers.ts'
 import { eventually } from './support/eventually.ts'
+import { success } from './support/storage-builders.ts'
 
 overEveryWorker('maintenance: purge', (bench) => {
   const noop = (): ReturnType<typeof task<[], null>> => task('noop', () => null)
@@ -103,3 +104,32 @@ overEveryWorker('maintenance: a process without workers', (bench) => {
     expect(late).to.include(second.id)
   })
 })
+
+overEveryWorker(
+  'maintenance: retention without workers',
+  (bench) => {
+    it('removes what has been kept for long enough, a thousand at once, and not again a moment later', async () => {
+      const noop = task('noop', () => null)
+      const { backend } = bench
+      const { queue } = backend
+      const finish = async (count: number): Promise<void> => {
+        await noop.enqueueMany(Array.from({ length: count }, () => []))
+        for (let left = count; left > 0; left -= 100)
+          await queue.settle((await queue.take(100)).begun.map((each) => success(each)))
+      }
+      const kept = async (): Promise<number | undefined> => (await bench.counts())['SUCCESSFUL']
+      await finish(1_300)
+      await lookAfter(backend, queue, 1, {}, 0)
+      expect(await kept()).to.equal(300)
+      // It was cut short, so the next call goes on.
+      await lookAfter(backend, queue, 1, {}, 10)
+      expect(await kept()).to.equal(0)
+      await finish(1)
+      await lookAfter(backend, queue, 1, {}, 20)
+      expect(await kept()).to.equal(1)
+      await lookAfter(backend, queue, 1, {}, 61_000)
+      expect(await kept()).to.equal(0)
+    })
+  },
+  { completedTaskTtlSeconds: 0 },
+)
