@@ -75,7 +75,7 @@ const parts: Record<string, () => Promise<void>> = {
     run('main', { title: 'persistence off', count, rounds: Number(flags.rounds), contenders, scenarios, serverArgs }),
   aof: () => {
     const only: ScenarioName[] = ['single', 'batch']
-    return run('aof', { title: 'AOF everysec', count, rounds: 2, contenders: two, scenarios: only, serverArgs: AOF })
+    return run('aof', { title: 'AOF everysec', count, rounds: 3, contenders: two, scenarios: only, serverArgs: AOF })
   },
   growth: () => {
     const title = 'ten times as many'

@@ -10,7 +10,7 @@ export interface TaskContext {
   readonly signal: AbortSignal
   /**
    * A safe integer that grows with every attempt of this record: hand it to a store that refuses a lower one than it has
-   * seen, and an overtaken attempt cannot overwrite a newer one. Keep the servers' clocks in step (docs/architecture.md).
+   * seen, and an overtaken attempt cannot overwrite a newer one. Keep the servers' clocks in step (README, Fence and ids).
    */
   readonly fence: number
 }

@@ -40,7 +40,8 @@ export function expectedFiles() {
     return [`${stem}.js`, `${stem}.d.ts`]
   })
   const scripts = filesBelow('lib', /\.lua$/).map((path) => path.replace(/^lib\//, 'dist/'))
-  return [...new Set([...REQUIRED, ...modules, ...scripts, ...filesBelow('views', /./)])].sort()
+  const pages = filesBelow('docs', /^docs\/[^/]+\.md$/)
+  return [...new Set([...REQUIRED, ...modules, ...scripts, ...pages, ...filesBelow('views', /./)])].sort()
 }
 
 /** @param {string} folder where the tarball goes @returns {Packed} */

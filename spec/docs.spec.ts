@@ -13,6 +13,7 @@ import { PURGE_FLAGS, RUN_FLAGS, type FlagTable } from '../lib/cli/flags.ts'
 import { EXECUTOR_OPTIONS } from '../lib/executor-options.ts'
 import { executor } from '../lib/executor.ts'
 import { API_ROUTES, type ApiRoute } from '../lib/http/routes.ts'
+import { ROUTER_OPTIONS } from '../lib/http/tasks-router.ts'
 import * as publicNames from '../lib/index.ts'
 import { NAME_PATTERN, type OptionTable, type Row } from '../lib/options.ts'
 import { RETRY_OPTIONS } from '../lib/retry-policy.ts'
@@ -142,6 +143,7 @@ const TABLES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'run-redis-tasks': flagTable(RUN_FLAGS),
     'purge-completed': flagTable(PURGE_FLAGS),
     routes: routeTable(API_ROUTES),
+    'router options': optionTable(ROUTER_OPTIONS),
   },
   'docs/doctor.md': { invariants: invariantTable() },
   'docs/redis-keys.md': { keys: keyTable(KEY_KINDS) },

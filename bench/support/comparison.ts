@@ -117,14 +117,16 @@ export class Comparison {
   }
 
   #table(part: string): string {
-    const { title, tasks, server } = this.#parts[part] as PartResult
+    const { title, tasks, server, answers } = this.#parts[part] as PartResult
     const names = this.#names(part)
+    const rounds = Math.max(...Object.values(answers).map((each) => each.length))
+    const how = rounds === 1 ? 'One round.' : `Medians of ${rounds} rounds, the spread in brackets.`
     const label = (name: ContenderName): string => {
       const version = this.#contenders[name]?.version
       return version ? `${name} ${version}` : name
     }
     const lines = [
-      `${tasks.toLocaleString('en')} tasks, ${title}. ${this.machine}; node ${this.node}; ${server}. Medians of the rounds, the spread in brackets.`,
+      `${tasks.toLocaleString('en')} tasks, ${title}. ${this.machine}; node ${this.node}; ${server}. ${how}`,
       '',
       `| | ${names.map(label).join(' | ')} | ours : bullmq |`,
       `|---|${names.map(() => '---:|').join('')}---:|`,

@@ -17,7 +17,8 @@ export interface Spread {
 export function spreadOf(values: readonly number[]): Spread {
   const sorted = [...values].sort((a, b) => a - b)
   const at = (index: number): number => sorted[index] ?? NaN
-  return { median: at(Math.floor(sorted.length / 2)), min: at(0), max: at(sorted.length - 1) }
+  const median = (at(Math.floor((sorted.length - 1) / 2)) + at(Math.floor(sorted.length / 2))) / 2
+  return { median, min: at(0), max: at(sorted.length - 1) }
 }
 
 /** Milliseconds of each of `rounds` calls. */

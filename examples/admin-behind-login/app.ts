@@ -66,9 +66,10 @@ app.use('/tasks', tasksRouter(backend, { authorize }))
 
 if (process.argv[1] === import.meta.filename) {
   await resize.enqueueMany([['cat.png'], ['dog.png'], ['notes.txt']])
-  const server = app.listen(process.env['PORT'] ?? '3000')
+  const port = process.env['PORT'] ?? '3000'
+  const server = app.listen(port)
   await once(server, 'listening')
-  console.log('Open http://localhost:3000/login as vera/look or otto/touch (Ctrl-C stops)')
+  console.log(`Open http://localhost:${port}/login as vera/look or otto/touch (Ctrl-C stops)`)
   await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])
   server.close()
   server.closeAllConnections()

@@ -50,7 +50,8 @@ if (process.argv[1] === import.meta.filename) {
   const server = app.listen(port)
   await once(server, 'listening')
   await report.enqueueMany([['January'], ['February']])
-  console.log(`curl -X POST -H 'Authorization: Bearer only-for-trying-it-out' http://localhost:${port}/tasks/run/`)
+  const token = TASKS_SECRET === undefined ? 'only-for-trying-it-out' : '$TASKS_SECRET'
+  console.log(`curl -X POST -H "Authorization: Bearer ${token}" http://localhost:${port}/tasks/run/`)
   await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])
   server.close()
   server.closeAllConnections()

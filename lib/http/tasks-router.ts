@@ -22,7 +22,7 @@ import { HttpError, problemOf, sendProblem } from './problem.ts'
 import { API_ROUTES } from './routes.ts'
 import type { ApiRoute, OperationId } from './routes.ts'
 
-const ROUTER_OPTIONS = Object.freeze({
+export const ROUTER_OPTIONS = Object.freeze({
   authorize: anything({
     shape: 'a function of a request and an action',
     is: (value): value is Authorize => typeof value === 'function',
