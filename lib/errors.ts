@@ -249,6 +249,13 @@ export class StorageUnavailableError extends TaskError {
   }
 }
 
+/** The backend was closed: nothing was written, and nothing will be by it. */
+export class StorageClosedError extends StorageUnavailableError {
+  constructor(action: string, options?: ErrorOptions) {
+    super(action, 'a closed backend', 'make a new one after close()', options)
+  }
+}
+
 /** The storage answered, but is full (`maxmemory`): nothing was written. */
 export class StorageFullError extends StorageUnavailableError {
   constructor(action: string, options?: ErrorOptions) {

@@ -180,13 +180,31 @@ describe('TaskResult.wait on a server of its own', () => {
   const watched = async (id: string): Promise<unknown> =>
     await eventually(async () => (await admin.hget(`{express_tasks:default}:task:${id}`, 'watched')) === '1')
 
-  it('asks nothing while it waits', async () => {
+  it('asks nothing while it waits, and once more at the end of its time', async () => {
     const result = await echo.enqueue('x')
     const waiting = caught(result.wait({ timeoutMs: 400 }))
     await watched(result.id)
     await admin.config('RESETSTAT')
     expect(await waiting).to.be.instanceOf(TaskTimeoutError)
-    expect(await commands()).to.deep.equal({})
+    expect(await commands()).to.include({ evalsha: 1, hget: 1 })
+  })
+
+  it('waits again once it may subscribe, where it was refused before', async () => {
+    await admin.call('ACL', 'SETUSER', 'deaf', 'on', '>secret', '~*', '+@all', '-subscribe')
+    // Before 6.2 there is nothing to permit.
+    const channels = await admin.call('ACL', 'SETUSER', 'deaf', 'allchannels').catch((error: Error) => error.message)
+    expect(channels).to.match(/^OK|Syntax error/)
+    const url = new URL(server.url)
+    url.username = 'deaf'
+    url.password = 'secret'
+    const deaf = closedAtEnd(new RedisTaskBackend({ redisUrl: url.href }))
+    const { id } = await echo.enqueue('x')
+    expect(await caught((await deaf.getResult(id)).wait(LONG))).to.be.instanceOf(StorageUnavailableError)
+    await admin.call('ACL', 'SETUSER', 'deaf', '+subscribe')
+    const waiting = (await deaf.getResult(id)).wait(LONG)
+    await watched(id)
+    await executor.processOneTask()
+    expect((await waiting).returnValue).to.equal('x')
   })
 
   it('has one subscription for fifty who wait, and one look at each when it ends', async () => {

@@ -18,6 +18,7 @@ describe('Faults: half-open connections', function () {
     'is read again within BLOCK and the watchdog’s two seconds, and what went into a dead socket is found (F7)':
       deadReader,
     'keeps a running task’s lease when its connection dies, as the thread makes another (F7)': deadLeaseConnection,
+    'hears of a finished record although the connection that listens is dead (F7)': deadListener,
   })
 })
 
@@ -73,6 +74,27 @@ async function deadReader(): Promise<void> {
     ({ taskResult }) => void startedAt.set(taskResult.id, performance.now()),
     () => work().finally(() => worker.stop()),
   )
+}
+
+/** Between two questions to the connection that listens, and how long it may be silent. */
+const LISTENER_MS = 5_000 + 2_000
+
+async function deadListener(): Promise<void> {
+  await using run = await FaultRun.start()
+  await using proxy = await TcpProxy.start(run.server)
+  const through = run.openBackend(proxy.url)
+  const [id = ''] = await run.enqueue({}, [[1]])
+  const waiting = (await through.getResult(id)).wait({ timeoutMs: 120_000 })
+  await eventually(async () => (await run.redis.hget(run.keys.record(id), 'watched')) === '1')
+  const dead = proxy.swallow()
+  const at = performance.now()
+  await run.spawn()
+  await run.drained()
+  const { status } = await waiting
+  const heardMs = Math.round(performance.now() - at)
+  expect(status).to.equal('SUCCESSFUL')
+  reportOwn(run, 'F7', { executed: 1, case: 'listener', connectionsDead: dead, heardMs })
+  expect(heardMs).to.be.at.most((LISTENER_MS + 5_000) * run.calibration)
 }
 
 async function deadLeaseConnection(): Promise<void> {

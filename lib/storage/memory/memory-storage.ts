@@ -5,7 +5,7 @@
  */
 import { systemClock } from '../../clock.ts'
 import type { Clock } from '../../clock.ts'
-import { StorageUnavailableError } from '../../errors.ts'
+import { StorageClosedError } from '../../errors.ts'
 import { isFinal } from '../../task-status.ts'
 import type { Examinable, Inspection } from '../inspection.ts'
 import type {
@@ -71,7 +71,7 @@ export class MemoryStorage implements Storage, Examinable {
 
   close(): Promise<void> {
     this.#closed = true
-    this.#waits.close(closedError('wait'))
+    this.#waits.close(new StorageClosedError('wait'))
     return Promise.resolve()
   }
 
@@ -205,7 +205,7 @@ export class MemoryStorage implements Storage, Examinable {
   /** Runs a verb at one moment, then serves those who waited for what it brought. */
   #step<T>(action: string, verb: (now: number) => T | Promise<T>): Promise<T> {
     return new Promise((resolve) => {
-      if (this.#closed) throw closedError(action)
+      if (this.#closed) throw new StorageClosedError(action)
       const answer = verb(this.#clock.now())
       this.#wake()
       resolve(answer)
@@ -217,8 +217,4 @@ export class MemoryStorage implements Storage, Examinable {
     for (const queueName of pushed) this.#waits.pushed(queueName)
     for (const id of ended) this.#waits.ended(id, this.#keyspace.records.has(id) ? 'FINISHED' : 'ABSENT')
   }
-}
-
-function closedError(action: string): StorageUnavailableError {
-  return new StorageUnavailableError(action, 'a closed storage', 'make a new backend after close()')
 }

@@ -3,7 +3,13 @@
  * Turns a driver's errors into ours; what it does not know it passes on unchanged.
  */
 import { systemClock } from '../../clock.ts'
-import { StorageDamagedError, StorageFullError, StorageUnavailableError, TaskError } from '../../errors.ts'
+import {
+  StorageClosedError,
+  StorageDamagedError,
+  StorageFullError,
+  StorageUnavailableError,
+  TaskError,
+} from '../../errors.ts'
 import { redactUrl } from '../../logger.ts'
 import type { Logger } from '../../logger.ts'
 import type { ConnectionFactory, ConnectionRole, RedisConnection } from './redis-client.ts'
@@ -86,7 +92,7 @@ export class Connection {
   }
 
   get client(): RedisConnection {
-    if (this.#closed) throw new StorageUnavailableError('be open', 'a closed backend', 'make a new one after close()')
+    if (this.#closed) throw new StorageClosedError('be open')
     return (this.#client ??= this.#open())
   }
 

@@ -1,70 +1,48 @@
 /**
- * Wakes those who wait for a record to end: one subscription for each backend or shard, on one connection, no polling.
- * A message only says *look again*; what became of the record is always read from the record.
+ * Wakes those who wait for a record to end, without polling. A message only says *look again*; what became of the record is
+ * always read from the record.
  */
-import type { Connection } from './connection.ts'
-import type { RedisConnection } from './redis-client.ts'
+import type { ChannelListener } from './channel-listener.ts'
 
 type Look = () => void
 
-/**
- * On a cluster the driver changes the node that it listens to without a word, and what was published meanwhile is gone: there
- * everybody looks this often, too.
- */
-const CLUSTER_LOOK_MS = 5_000
-
 export class FinishListener {
-  readonly #connection: Connection
-  readonly #clustered: boolean
+  readonly #news: ChannelListener
+  readonly #channel: string
   readonly #waiting = new Map<string, Set<Look>>()
-  #client: RedisConnection | undefined
-  /** Of that client, by channel. */
-  #subscribed = new Map<string, Promise<unknown>>()
-  #timer: ReturnType<typeof setInterval> | undefined
+  #stop: (() => void) | undefined
 
-  constructor(connection: Connection, clustered: boolean) {
-    this.#connection = connection
-    this.#clustered = clustered
+  constructor(news: ChannelListener, channel: string) {
+    this.#news = news
+    this.#channel = channel
   }
 
-  /** Calls `look` whenever the record may have ended. Resolves once messages arrive; call the answer to stop. */
-  async listen(channel: string, id: string, look: Look): Promise<() => void> {
+  /** Calls `look` whenever the record may have ended, from soon on, until the answer is called. */
+  listen(id: string, look: Look): () => void {
     const waiting = this.#waiting.get(id) ?? new Set<Look>()
     this.#waiting.set(id, waiting.add(look))
-    if (this.#clustered) this.#timer ??= setInterval(() => this.#wakeAll(), CLUSTER_LOOK_MS)
-    const stop = (): void => {
+    this.#stop ??= this.#news.listen(this.#channel, {
+      heard: (message) => {
+        for (const each of message.split(' ')) this.#wake(each)
+      },
+      missed: () => {
+        for (const each of this.#waiting.keys()) this.#wake(each)
+      },
+      // Who waits has a time limit, and is told by `subscribed` when the first try was refused.
+      failed: () => undefined,
+    })
+    return () => {
       waiting.delete(look)
       if (waiting.size === 0 && this.#waiting.get(id) === waiting) this.#waiting.delete(id)
       if (this.#waiting.size > 0) return
-      clearInterval(this.#timer)
-      this.#timer = undefined
+      this.#stop?.()
+      this.#stop = undefined
     }
-    try {
-      await this.#connection.send('subscribe to finished records', (client) => this.#subscribe(client, channel))
-    } catch (error) {
-      stop()
-      throw error
-    }
-    return stop
   }
 
-  async #subscribe(client: RedisConnection, channel: string): Promise<unknown> {
-    if (this.#client !== client) {
-      this.#client = client
-      this.#subscribed = new Map()
-      client.on('message', (_channel: string, message: string) => {
-        for (const id of message.split(' ')) this.#wake(id)
-      })
-      // Messages of the time without a connection are gone: after each reconnect everybody looks.
-      client.on('ready', () => this.#wakeAll())
-    }
-    const done = this.#subscribed.get(channel) ?? client.subscribe(channel)
-    this.#subscribed.set(channel, done)
-    return await done
-  }
-
-  #wakeAll(): void {
-    for (const id of this.#waiting.keys()) this.#wake(id)
+  /** Resolves once messages arrive; rejects when this try to subscribe was refused. */
+  async subscribed(): Promise<void> {
+    await this.#news.subscribed(this.#channel)
   }
 
   #wake(id: string): void {

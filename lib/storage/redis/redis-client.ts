@@ -54,6 +54,7 @@ export interface RedisConnection {
   xreadgroup?(...args: string[]): Promise<unknown>
   sendCommand?(...args: never[]): unknown
   subscribe(channel: string): Promise<unknown>
+  ping(): Promise<unknown>
   on(event: string, listener: (...args: never[]) => void): unknown
   once(event: string, listener: (...args: never[]) => void): unknown
   off(event: string, listener: (...args: never[]) => void): unknown
@@ -118,7 +119,8 @@ const BY_ROLE: Readonly<Record<ConnectionRole, DriverOptions>> = {
   producer: { maxRetriesPerRequest: 1, commandTimeout: COMMAND_TIMEOUT_MS, autoResendUnfulfilledCommands: true },
   worker: { maxRetriesPerRequest: 1, commandTimeout: COMMAND_TIMEOUT_MS, autoResendUnfulfilledCommands: false },
   reader: { maxRetriesPerRequest: null, commandTimeout: undefined, autoResendUnfulfilledCommands: false },
-  subscriber: { maxRetriesPerRequest: null, commandTimeout: undefined, autoResubscribe: true },
+  // No ready check: a SUBSCRIBE that comes before its INFO would have it refused, and the connection made anew.
+  subscriber: { maxRetriesPerRequest: null, commandTimeout: undefined, enableReadyCheck: false, autoResubscribe: true },
 }
 
 const NEEDED = ['evalsha', 'eval', 'pipeline', 'smembers', 'on', 'disconnect', 'duplicate'] as const

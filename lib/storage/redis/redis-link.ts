@@ -7,6 +7,8 @@ import { silentLogger } from '../../logger.ts'
 import type { Logger } from '../../logger.ts'
 import { BANDS } from '../storage.ts'
 import type { EntryReader } from './blocking-reader.ts'
+import { CancelListener } from './cancel-listener.ts'
+import { ChannelListener } from './channel-listener.ts'
 import { Connection } from './connection.ts'
 import { FinishListener } from './finish-listener.ts'
 import { JointReader } from './joint-reader.ts'
@@ -42,7 +44,9 @@ export class RedisLink {
   readonly subscriber: Connection
   readonly blocking: EntryReader
   readonly finished: FinishListener
+  readonly cancelled: CancelListener
   readonly #readers: ReaderPool
+  readonly #news: ChannelListener
   /** The streams that were asked for last, and of which queues. */
   #streams: { readonly of: readonly string[]; readonly keys: readonly string[] } = { of: [], keys: [] }
 
@@ -62,7 +66,10 @@ export class RedisLink {
     this.producer = beside?.producer ?? new Connection(this.factory, 'producer', this.logger)
     this.worker = beside?.worker ?? new Connection(this.factory, 'worker', this.logger)
     this.subscriber = beside?.subscriber ?? new Connection(this.factory, 'subscriber', this.logger)
-    this.finished = beside?.finished ?? new FinishListener(this.subscriber, this.factory.clustered)
+    const canAsk = !this.factory.clustered && !this.factory.mocked
+    this.#news = beside ? beside.#news : new ChannelListener(this.subscriber, canAsk)
+    this.finished = new FinishListener(this.#news, this.keys.finished)
+    this.cancelled = new CancelListener(this.#news, this.keys.cancelled, this.logger)
     // No command of a cluster reads streams of two slots, so there each shard waits on a connection of its own.
     const own = !beside || this.factory.clustered
     const open = (): Connection => new Connection(this.factory, 'reader', this.logger)
@@ -79,7 +86,7 @@ export class RedisLink {
   }
 
   close(): void {
-    for (const each of [this.producer, this.worker, this.#readers, this.subscriber]) each.close()
+    for (const each of [this.#news, this.producer, this.worker, this.#readers, this.subscriber]) each.close()
   }
 
   /** Runs a script on the producers' connection, which fails within a second. */

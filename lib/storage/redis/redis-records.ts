@@ -151,27 +151,31 @@ export class RedisRecords implements RecordStorage {
 
   async awaitFinished(id: string, timeoutMs: number): Promise<'FINISHED' | 'ABSENT' | 'TIMEOUT'> {
     const { promise, resolve, reject } = promiseWithResolvers<'FINISHED' | 'ABSENT' | 'TIMEOUT'>()
+    // Twice: a connection that is dead without a sign is made anew by the call that it did not answer.
+    const watch = (): Promise<unknown> =>
+      this.#link.produce('watch', [id]).catch(() => this.#link.produce('watch', [id]))
     const look = (): void => {
-      this.#link.produce('watch', [id]).then((word) => {
+      watch().then((word) => {
         if (word === 'FINISHED') resolve('FINISHED')
         else if (word !== 'WATCHED') resolve('ABSENT')
       }, reject)
     }
-    const timer = setTimeout(() => resolve('TIMEOUT'), timeoutMs)
+    // A last look: the message may have been lost a moment ago.
+    const lookAtEnd = (): void => {
+      this.#link.produce('watch', [id]).then(
+        (word) => resolve(word === 'FINISHED' ? 'FINISHED' : 'TIMEOUT'),
+        () => resolve('TIMEOUT'),
+      )
+    }
+    const timer = setTimeout(lookAtEnd, timeoutMs)
+    const stop = this.#link.finished.listen(id, look)
     // Not awaited: with the server away a subscription takes as long as the outage, and the time limit holds all the same.
-    const listening = this.#link.finished.listen(this.#link.keys.finished, id, look).then((stop) => {
-      look()
-      return stop
-    })
-    listening.catch(reject)
+    this.#link.finished.subscribed().then(look, reject)
     try {
       return await promise
     } finally {
       clearTimeout(timer)
-      listening.then(
-        (stop) => stop(),
-        () => undefined,
-      )
+      stop()
     }
   }
 }

@@ -1,16 +1,13 @@
 /** The worker verbs of RedisStorage: heartbeats, consumers that ended, and the counts of the last minutes. */
 import type { CancelWatcher, Heartbeat, MinuteOfStats, SeenWorker, WorkerStorage } from '../storage.ts'
-import { CancelListener } from './cancel-listener.ts'
 import { readStats, timeBeside } from './queue-figures.ts'
 import type { RedisLink } from './redis-link.ts'
 
 export class RedisWorkers implements WorkerStorage {
   readonly #link: RedisLink
-  readonly #cancels: CancelListener
 
   constructor(link: RedisLink) {
     this.#link = link
-    this.#cancels = new CancelListener(link)
   }
 
   async heartbeat({ consumer, fields }: Heartbeat): Promise<void> {
@@ -18,7 +15,8 @@ export class RedisWorkers implements WorkerStorage {
   }
 
   watchCancels(watcher: CancelWatcher): () => void {
-    return this.#cancels.watch(watcher)
+    // The mock runs no workers, and has one process.
+    return this.#link.factory.mocked ? () => undefined : this.#link.cancelled.watch(watcher)
   }
 
   async workers(): Promise<readonly SeenWorker[]> {
