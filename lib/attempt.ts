@@ -56,8 +56,9 @@ export class Attempt {
     this.#end?.(this.#failed(reason))
   }
 
-  /** Resolves with whatever comes first: the end of the function, its limit of time, a hand-back. */
+  /** Resolves with whatever comes first: the end of the function, its limit of time, a hand-back. Of a cancelled one nothing is called. */
   run(): Promise<Ending> {
+    if (this.#isCancelled) return Promise.resolve({ cancelled: true })
     return new Promise((resolve) => {
       const timer = this.#startTimer()
       this.#end = (ending) => {

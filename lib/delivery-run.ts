@@ -6,9 +6,15 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Attempt } from './attempt.ts'
 import type { Ending, LossReason } from './attempt.ts'
 import { systemClock } from './clock.ts'
-import { StorageUnavailableError, TaskCancelledError, TaskNotFoundError, TaskRecordDamagedError } from './errors.ts'
+import {
+  StorageClosedError,
+  StorageUnavailableError,
+  TaskCancelledError,
+  TaskNotFoundError,
+  TaskRecordDamagedError,
+} from './errors.ts'
 import type { Leases } from './lease-keeper.ts'
-import type { Delivery, Lease, SettleWord, Settlement, Storage, StoredRecord } from './storage/storage.ts'
+import type { Delivery, Lease, RenewWord, SettleWord, Settlement, Storage, StoredRecord } from './storage/storage.ts'
 import type { StreamQueue } from './stream-queue.ts'
 import type { TaskBackend } from './task-backend.ts'
 import { taskRegistry } from './task-registry.ts'
@@ -49,7 +55,9 @@ export async function runDelivery({
   }
   const attempt = new Attempt(backend, delivery, task, systemClock)
   let closing = false
+  let isLost = false
   const lose = (reason: LossReason): void => {
+    isLost = true
     // Once the settle is sent its answer alone counts.
     if (!closing) attempt.lose(reason)
   }
@@ -59,7 +67,10 @@ export async function runDelivery({
   try {
     // From here on the end of this process is its own.
     if (queue.isSuspect(record)) {
-      const [word] = await queue.renew([lease], { starts: true })
+      // Whether a call without an answer was carried out is unknown: left alone, the record would be charged an attempt that never began.
+      const starts = async (): Promise<RenewWord | undefined> =>
+        isLost ? 'LOST' : (await queue.renew([lease], { starts: true }))[0]
+      const word = await untilKnown(starts)
       if (word !== 'RENEWED') return await resultOf(backend, record)
     }
     const started = backend.result(record)
@@ -123,11 +134,16 @@ export async function settleUntilKnown(
   queue: Pick<Storage, 'settle'>,
   items: readonly Settlement[],
 ): Promise<readonly SettleWord[]> {
+  return await untilKnown(() => queue.settle(items))
+}
+
+/** The same call, which may have been carried out already, again and again while the storage is away. */
+async function untilKnown<Answer>(call: () => Promise<Answer>): Promise<Answer> {
   for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LAST_PAUSE_MS)) {
     try {
-      return await queue.settle(items)
+      return await call()
     } catch (error) {
-      if (!(error instanceof StorageUnavailableError)) throw error
+      if (!(error instanceof StorageUnavailableError) || error instanceof StorageClosedError) throw error
       await sleep(pauseMs * (0.75 + Math.random() / 2))
     }
   }

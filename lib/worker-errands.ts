@@ -14,10 +14,15 @@ export class WorkerErrands {
   readonly #news: WorkerNews
   readonly #timers = new Set<Timer>()
   readonly #calls = new Set<Promise<void>>()
-  #ended = false
+  readonly #abort = new AbortController()
 
   constructor(news: WorkerNews) {
     this.#news = news
+  }
+
+  /** Aborted at the end: for a call that takes long. */
+  get signal(): AbortSignal {
+    return this.#abort.signal
   }
 
   /** A call whose failure is told, and whose end only the stop waits for. */
@@ -42,7 +47,7 @@ export class WorkerErrands {
   every(ms: number, act: () => Promise<void>): void {
     this.after(jittered(ms), () => {
       const again = (): void => {
-        if (!this.#ended) this.every(ms, act)
+        if (!this.signal.aborted) this.every(ms, act)
       }
       this.inBackground(act().finally(again))
     })
@@ -55,7 +60,7 @@ export class WorkerErrands {
 
   /** Clears every timer, and resolves when the last call was answered. */
   async end(): Promise<void> {
-    this.#ended = true
+    this.#abort.abort()
     for (const timer of this.#timers) systemClock.clearTimeout(timer)
     this.#timers.clear()
     while (this.#calls.size > 0) await Promise.all(this.#calls)

@@ -206,10 +206,14 @@ export class WorkerHands {
     } finally {
       state.wakeUp()
     }
-    const renewed = hands.filter((hand, index) => words[index] === 'RENEWED' && !hand.handedBack)
-    const lost = hands.filter((_, index) => words[index] !== 'RENEWED')
-    for (const [index, hand] of hands.entries()) hand.cancelled ||= words[index] === 'CANCELLED'
-    state.begun -= lost.length
+    // Of those that were cancelled or handed back meanwhile nothing is left to do.
+    const isHeld = (hand: InHand): boolean => this.#inHand.get(hand.delivery.lease.id) === hand
+    const wanted = hands.filter(({ handedBack }) => !handedBack)
+    const renewed = wanted.filter((hand) => words[hands.indexOf(hand)] === 'RENEWED' && isHeld(hand))
+    const gone = wanted.filter((hand) => !renewed.includes(hand))
+    const lost = gone.filter(isHeld)
+    for (const hand of lost) hand.cancelled ||= words[hands.indexOf(hand)] === 'CANCELLED'
+    state.begun -= gone.length
     this.release(lost)
     for (const hand of lost) this.noteLost(hand)
     for (const hand of renewed) hand.sentAtMs = sentAtMs
@@ -289,5 +293,5 @@ export class WorkerHands {
   }
 }
 
-const isUnstarted = ({ started, handedBack }: InHand): boolean => !started && !handedBack
+const isUnstarted = ({ started, handedBack, cancelled }: InHand): boolean => !started && !handedBack && !cancelled
 const leaseOf = ({ delivery }: InHand): Lease => delivery.lease

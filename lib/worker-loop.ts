@@ -90,6 +90,8 @@ export class WorkerLoop {
         throw error
       }
       if (this.#hands.suspect) return await this.#turnOfSuspect()
+      // What ended first: after a long outage its lease has run out, and the look for stale ones would begin it anew.
+      await this.#settleEnded()
       if (state.mustRecover) await this.#recover()
       if (state.reclaimDue && this.#free() > 0) await this.#reclaim(this.#free())
       this.#answered()
@@ -153,12 +155,16 @@ export class WorkerLoop {
     return Math.min(BATCH, Math.ceil(this.#parts.settings.concurrency / CALLS_UNDER_WAY))
   }
 
+  async #settleEnded(): Promise<boolean> {
+    let ended = this.#outcomes.take(BATCH)
+    const isAny = ended.length > 0
+    for (; ended.length > 0; ended = this.#outcomes.take(BATCH)) await this.#outcomes.settle(ended)
+    return isAny
+  }
+
   /** Settles what still ends; then one runs alone. */
   async #turnOfSuspect(): Promise<boolean> {
-    const ended = this.#outcomes.take(BATCH)
-    if (ended.length === 0) return await this.#hands.serveSuspect()
-    await this.#outcomes.settle(ended)
-    return true
+    return (await this.#settleEnded()) || (await this.#hands.serveSuspect())
   }
 
   /** Slots for further attempts, once so many more have ended; one belongs to the blocking read while it is out. */

@@ -43,6 +43,8 @@ export class WorkerUpkeep {
     const claimIntervalMs = this.#parts.settings.claimIntervalSeconds * 1_000
     this.#parts.errands.every(Math.min(HEARTBEAT_MS, claimIntervalMs), () => this.heartbeat())
     this.#parts.errands.every(claimIntervalMs, () => this.#sweep())
+    // Apart from the sweep: after a long time without workers it may take minutes, and what dead ones left must not wait for it.
+    this.#parts.errands.every(claimIntervalMs, () => this.#purge())
     this.planPromotion(0)
   }
 
@@ -101,16 +103,21 @@ export class WorkerUpkeep {
   }
 
   async #sweep(): Promise<void> {
-    const { backend, settings, state, news } = this.#parts
+    const { backend, settings, state } = this.#parts
     if (state.phase !== 'running') return
     state.mustRecover = true
     state.reclaimDue = true
     state.sign()
     state.wakeUp()
-    const finishedForMs = backend.limits.completedTaskTtlSeconds * 1_000
-    const { deleted } = await purgeFinished(backend.storage, { finishedForMs })
-    if (deleted > 0) news.logger.info({ deleted }, 'finished records were removed; their retention ended')
     await backend.storage.sweep(settings.claimIntervalSeconds * 1_000 * FORGET_AFTER_INTERVALS)
+  }
+
+  async #purge(): Promise<void> {
+    const { backend, errands, state, news } = this.#parts
+    if (state.phase !== 'running') return
+    const finishedForMs = backend.limits.completedTaskTtlSeconds * 1_000
+    const { deleted } = await purgeFinished(backend.storage, { finishedForMs, signal: errands.signal })
+    if (deleted > 0) news.logger.info({ deleted }, 'finished records were removed; their retention ended')
   }
 
   async heartbeat(): Promise<void> {

@@ -126,6 +126,7 @@ describe('Faults: a server that is away', function () {
 
   together({
     'is read again after an outage longer than the blocking read, without an enqueue (F9)': outage,
+    'is away for longer than a lease: what ended meanwhile is settled, and not run again (F9)': outlastsLease,
     'takes no write for want of replicas: nothing fails because of it, and nothing is run twice (F17)': wantsReplicas,
     'is away: a worker that is told to stop ends within its drain time and two seconds (F27)': stopsWhileAway,
     'is away at the start: the worker refuses, and starts once it is there (F9)': startsWhileAway,
@@ -166,6 +167,22 @@ async function outage(): Promise<void> {
   expect(Math.max(again, idleAgain)).to.be.at.most(10_000 * run.calibration)
   expect(Math.max(...refusedMs)).to.be.at.most(1_100 * run.calibration)
   expect([idle.hasEnded, busy.hasEnded]).to.deep.equal([true, true])
+}
+
+async function outlastsLease(): Promise<void> {
+  const options = { claimTimeoutSeconds: 2, claimIntervalSeconds: 0.5, concurrency: 2 }
+  await using run = await FaultRun.start({ server: { args: APPENDONLY }, ...options })
+  const child = await run.spawn()
+  const [id = ''] = await run.enqueue({}, [[500]])
+  await eventually(() => child.hasBegun, { timeoutMs: 60_000 })
+  await run.server.kill('SIGKILL')
+  const downAt = Date.now()
+  await eventually(() => Date.now() > downAt + 2 * 2_000, { timeoutMs: 60_000 })
+  await run.server.restart()
+  await run.drained(15_000)
+  const verdict = await run.verdict()
+  verdict.assert('F9', { duplicates: 0, uncounted: true }, { case: 'longer than a lease' })
+  expect(run.facts('begun').filter((fact) => fact.id === id)).to.have.lengthOf(1)
 }
 
 async function wantsReplicas(): Promise<void> {
