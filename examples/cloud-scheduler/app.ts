@@ -54,6 +54,8 @@ if (process.argv[1] === import.meta.filename) {
   console.log(`curl -X POST -H "Authorization: Bearer ${token}" http://localhost:${port}/tasks/run/`)
   await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])
   server.close()
-  server.closeAllConnections()
+  server.closeIdleConnections()
+  // What runs inside a request ends first.
+  await once(server, 'close')
   await backend.close()
 }
