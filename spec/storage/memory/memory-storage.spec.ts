@@ -182,7 +182,7 @@ describe('MemoryStorage', () => {
     await storage.close()
     for (const error of await ends) {
       expect(error).to.be.instanceOf(StorageUnavailableError)
-      expect(error).to.have.property('message').that.includes('make a new backend after close()')
+      expect(error).to.have.property('message').that.includes('make a new one after close()')
     }
     expect(clock.timers).to.equal(0)
   })
