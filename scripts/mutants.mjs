@@ -130,6 +130,13 @@ const MUTANTS = [
     cases: 'read again',
   },
   {
+    row: 'F7',
+    wrong: 'the connection that listens is never asked whether it lives',
+    text: "else if (client?.status === 'ready') void this.#ask(client)",
+    instead: 'else void client?.status',
+    cases: 'hears of',
+  },
+  {
     row: 'F8',
     wrong: 'nobody looks for what a lost answer named',
     text: 'return await this.#storage.recover(',
@@ -142,6 +149,13 @@ const MUTANTS = [
     text: 'maxRetriesPerRequest: 1, commandTimeout: COMMAND_TIMEOUT_MS, autoResendUnfulfilledCommands: true',
     instead: 'maxRetriesPerRequest: 20, commandTimeout: undefined, autoResendUnfulfilledCommands: true',
     cases: 'longer than the blocking read',
+  },
+  {
+    row: 'F9',
+    wrong: 'stale ones are looked for before what ended is settled',
+    text: 'await this.#settleEnded() if (state.mustRecover)',
+    instead: 'if (state.mustRecover)',
+    cases: 'longer than a lease',
   },
   {
     row: 'F10',
