@@ -104,6 +104,8 @@ export async function promoteDue(backend: TaskBackend, queue: StreamQueue, nowMs
 async function purgeDue(backend: TaskBackend, nowMs: number): Promise<void> {
   const last = lastLookAt(backend)
   if (nowMs - last.purgedAt < PURGE_EVERY_MS) return
+  // Before the call: one of those who ask at the same time is enough.
+  last.purgedAt = nowMs
   const enough = new AbortController()
   await purgeFinished(backend.storage, {
     finishedForMs: backend.limits.completedTaskTtlSeconds * 1_000,
@@ -113,7 +115,7 @@ async function purgeDue(backend: TaskBackend, nowMs: number): Promise<void> {
       if (matched >= PURGE_AT_ONCE) enough.abort()
     },
   })
-  if (!enough.signal.aborted) last.purgedAt = nowMs
+  if (enough.signal.aborted) last.purgedAt = -Infinity
 }
 
 /**

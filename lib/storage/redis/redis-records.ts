@@ -1,4 +1,5 @@
 /** The record verbs of RedisStorage: one short method each, in the words of its script. */
+import { StorageUnavailableError } from '../../errors.ts'
 import type { FinalStatus, TaskStatus } from '../../task-status.ts'
 import type {
   Brief,
@@ -151,20 +152,24 @@ export class RedisRecords implements RecordStorage {
 
   async awaitFinished(id: string, timeoutMs: number): Promise<'FINISHED' | 'ABSENT' | 'TIMEOUT'> {
     const { promise, resolve, reject } = promiseWithResolvers<'FINISHED' | 'ABSENT' | 'TIMEOUT'>()
-    // Twice: a connection that is dead without a sign is made anew by the call that it did not answer.
-    const watch = (): Promise<unknown> =>
-      this.#link.produce('watch', [id]).catch(() => this.#link.produce('watch', [id]))
-    const look = (): void => {
-      watch().then((word) => {
-        if (word === 'FINISHED') resolve('FINISHED')
-        else if (word !== 'WATCHED') resolve('ABSENT')
-      }, reject)
+    const watch = async (): Promise<void> => {
+      const word = await this.#link.produce('watch', [id])
+      if (word === 'FINISHED') resolve('FINISHED')
+      else if (word !== 'WATCHED') resolve('ABSENT')
     }
-    // A last look: the message may have been lost a moment ago.
+    const look = (): void => {
+      watch()
+        // Twice: a connection that is dead without a sign is made anew by the call that it did not answer.
+        .catch((error: unknown) =>
+          error instanceof StorageUnavailableError ? watch() : Promise.reject(error as Error),
+        )
+        .catch(reject)
+    }
+    // A last look, as the message may have been lost a moment ago; with the server away the time is over all the same.
     const lookAtEnd = (): void => {
-      this.#link.produce('watch', [id]).then(
-        (word) => resolve(word === 'FINISHED' ? 'FINISHED' : 'TIMEOUT'),
+      watch().then(
         () => resolve('TIMEOUT'),
+        (error: unknown) => (error instanceof StorageUnavailableError ? resolve('TIMEOUT') : reject(error)),
       )
     }
     const timer = setTimeout(lookAtEnd, timeoutMs)
