@@ -142,6 +142,6 @@ export class Attempt {
   }
 
   #settle(outcome: Settlement['outcome'], payload: string, delayMs = 0): Ending {
-    return { settle: { lease: this.delivery.lease, outcome, payload, delayMs } }
+    return { settle: { lease: this.delivery.lease, record: this.record, outcome, payload, delayMs } }
   }
 }

@@ -72,8 +72,8 @@ const MUTANTS = [
   {
     row: 'F4',
     wrong: 'a repeated settle is stale',
-    text: "elseif redis.call('HGET', record, 'lastMove') ~= 'settle ' .. token then",
-    instead: 'else',
+    text: "(v[1] == 'SUCCESSFUL' or v[1] == 'FAILED') then",
+    instead: 'false then',
   },
   {
     row: 'F4',
@@ -90,8 +90,8 @@ const MUTANTS = [
   {
     row: 'F5',
     wrong: 'settle does not compare tokens',
-    text: "elseif v[1] == token and token ~= '' then",
-    instead: "elseif token ~= '' then",
+    text: "elseif v[2] == token and token ~= '' and v[1] == 'RUNNING' then",
+    instead: "elseif v[1] == 'RUNNING' then",
     cases: 'frozen worker settles',
   },
   {
@@ -215,8 +215,8 @@ const MUTANTS = [
   {
     row: 'F16',
     wrong: 'settle does not compare tokens',
-    text: "elseif v[1] == token and token ~= '' then",
-    instead: "elseif token ~= '' then",
+    text: "elseif v[2] == token and token ~= '' and v[1] == 'RUNNING' then",
+    instead: "elseif v[1] == 'RUNNING' then",
     cases: 'paused for all',
   },
   {
@@ -267,7 +267,7 @@ const MUTANTS = [
     wrong: 'the first write of a settle is an HSET',
     text: 'if #todo > 0 then writeIndex(from)',
     instead: `if #todo > 0 then
-      for k = 1, #todo, 4 do redis.call('HSET', todo[k + 3], 'lastMove', 'settle ' .. ARGV[todo[k]]) end
+      for k = 1, #todo, 3 do redis.call('HSET', todo[k + 2], 'lastMove', 'settle ' .. ARGV[todo[k]]) end
       writeIndex(from)`,
   },
   {
@@ -361,8 +361,8 @@ const MUTANTS = [
   {
     row: 'F31',
     wrong: 'a retry is written whoever holds the record',
-    text: "elseif v[1] == token and token ~= '' then",
-    instead: "elseif token ~= '' then",
+    text: "elseif v[2] == token and token ~= '' and v[1] == 'RUNNING' then",
+    instead: "elseif v[1] == 'RUNNING' then",
   },
   {
     row: 'F32',

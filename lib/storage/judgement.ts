@@ -100,10 +100,9 @@ function judgeRunning({ record, keys, entry, leaseScore, isStreamUsable }: Recor
   }
 }
 
-function judgeFinished({ record, keys }: RecordEvidence, wrong: Wrong): void {
-  const { status, leaseToken, entryId, finishedAt } = record
-  if (entryId !== '') wrong('I6', keys.stream, `${status} with entry ${entryId}`, 'no entry')
-  if (leaseToken !== '') wrong('I6', keys.record, `${status} with token ${leaseToken}`, 'no token')
+function judgeFinished({ record, keys, entry }: RecordEvidence, wrong: Wrong): void {
+  const { status, finishedAt } = record
+  if (entry !== 'NONE') wrong('I6', keys.stream, `${status} with an entry`, 'no entry')
   if (finishedAt === null) wrong('I6', keys.record, `${status} without finishedAt`, 'when it finished', false)
 }
 

@@ -210,9 +210,14 @@ export interface RecoverRequest extends Claim {
   readonly inHand: ReadonlySet<string>
 }
 
+/** What a settle needs to know of a record that runs. */
+export type SettledRecord = Pick<StoredRecord, 'queueName' | 'name' | 'priority' | 'runAfter' | 'lastAttemptedAt'>
+
 /** How an attempt ended. `payload` is JSON text: the return value, or one error as an object. */
 export interface Settlement {
   readonly lease: Lease
+  /** As the delivery has it: a storage is spared a look at what cannot change while the attempt runs. It looks itself without. */
+  readonly record?: SettledRecord
   readonly outcome: 'SUCCESSFUL' | 'FAILED' | 'READY'
   readonly payload: string
   /** For READY (retry later): due after this long. */

@@ -84,15 +84,18 @@ describe('doctor', () => {
   it('sums up: records, keys, violations by invariant, and the server', async () => {
     await using patient = await Patient.open()
     await patient.redis.hset(patient.record('running'), 'leaseToken', '')
-    await patient.redis.hset(patient.record('failed'), 'leaseToken', '1:a.1', 'colour', 'red')
+    await patient.redis.hset(patient.record('failed'), 'colour', 'red')
+    const entryId = await patient.redis.xadd(patient.stream(), '*', 'id', patient.ids.failed)
+    await patient.redis.hset(patient.record('failed'), 'entryId', entryId ?? '')
     const summary = await doctor(patient.backend).summary()
     expect(summary).to.deep.include({
-      ...{ backendName: 'default', complete: true, records: 8, entries: 5, delayed: 1, leases: 2 },
-      ...{ found: 3, repaired: 0, repairable: 2, left: 3 },
+      ...{ backendName: 'default', complete: true, records: 8, entries: 6, delayed: 1, leases: 2 },
+      ...{ found: 4, repaired: 0, repairable: 2, left: 4 },
       byInvariant: {
         I2: { found: 1, repaired: 0 },
         I5: { found: 1, repaired: 0 },
         I6: { found: 1, repaired: 0 },
+        I15: { found: 1, repaired: 0 },
       },
     })
     expect(summary.server)
@@ -320,7 +323,9 @@ describe('doctor, as a user with few rights', () => {
       if (!(await makeDocumentedUser(admin, user))) this.skip()
       await patient.redis.del(patient.keys.leases, patient.stream(), patient.keys.cells, patient.cell('FAILED'))
       await patient.redis.expire(patient.stream('high'), 900)
-      await patient.redis.hset(patient.record('failed'), 'leaseToken', '1:a.1', 'colour', 'red')
+      await patient.redis.hset(patient.record('failed'), 'colour', 'red')
+      const entryId = await patient.redis.xadd(patient.stream(), '*', 'id', patient.ids.failed)
+      await patient.redis.hset(patient.record('failed'), 'entryId', entryId ?? '')
       await patient.redis.zadd(patient.keys.workers, 5, 'half')
       await patient.redis.xadd(patient.stream('low'), '*', 'id', randomUUID())
       const redisUrl = server.url.replace('//', `//${user.name}:${user.password}@`)

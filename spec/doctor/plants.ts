@@ -202,8 +202,6 @@ export const PLANTS: Readonly<Record<Invariant, readonly Plant[]>> = {
       const entryId = await addEntry(patient, patient.stream(), patient.ids.successful)
       await set('successful', 'entryId', entryId)(patient)
     }),
-    mended('finished with the id of an entry that is gone', ['I6'], set('failed', 'entryId', '1-1')),
-    mended('finished with a token', ['I6'], set('successful', 'leaseToken', '1:somebody.1')),
     reported('finished at no time', ['I6'], unset('failed', 'finishedAt')),
   ],
   I7: [

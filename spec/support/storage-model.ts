@@ -33,6 +33,8 @@ export interface ModelRecord {
   token: string
   leaseUntil: number
   fence: number
+  /** Its last settle, where that ended it. */
+  settled: string
   lastMove: string
   requestId: string
   cancelId: string
@@ -98,6 +100,7 @@ export class StorageModel {
         token: '',
         leaseUntil: 0,
         fence: 0,
+        settled: '',
         lastMove: '',
         requestId: '',
         cancelId: '',
@@ -160,8 +163,11 @@ export class StorageModel {
 
   settle({ lease: { id, token }, outcome, payload, delayMs }: Settlement, now: number): string {
     const record = this.records.get(id)
-    if (!record || record.token !== token) return record?.lastMove === `settle ${token}` ? 'SETTLED' : 'LOST'
-    record.lastMove = `settle ${token}`
+    if (!record) return 'LOST'
+    if (record.token !== token)
+      return [record.settled, record.lastMove].includes(`settle ${token}`) ? 'SETTLED' : 'LOST'
+    if (outcome !== 'READY') record.settled = `settle ${token}`
+    if (outcome === 'READY' || record.workers.length > 1) record.lastMove = `settle ${token}`
     if (outcome === 'SUCCESSFUL') record.returnValue = payload
     else record.errors.push(`{"at":${now},${payload.slice(1)}`)
     if (outcome === 'READY') {
@@ -292,6 +298,7 @@ export class StorageModel {
       token,
       workers,
       leaseUntil: _until,
+      settled: _settled,
       lastMove: _move,
       requestId: _request,
       cancelId: _cancel,
@@ -392,6 +399,8 @@ export class StorageModel {
 
   #forgive(record: ModelRecord): void {
     Object.assign(record, { crashes: 0, handBacks: 0, finishedAt: null })
+    if (record.settled !== '') record.lastMove = record.settled
+    record.settled = ''
   }
 }
 

@@ -20,7 +20,7 @@ import type {
   Taken,
 } from '../storage.ts'
 import type { Keyspace } from './keyspace.ts'
-import { deliveryOf, errorAt, isHeldBy, tokenOf, type MemoryRecord } from './memory-record.ts'
+import { deliveryOf, errorAt, forgive, isHeldBy, tokenOf, wasSettledBy, type MemoryRecord } from './memory-record.ts'
 import type { Entry, Stream } from './stream.ts'
 
 const PROMOTED_PER_CALL = 100
@@ -72,7 +72,7 @@ export class DeliveryVerbs {
     if (record.status === 'RUNNING' && record.leaseToken === tokenOf(record, claim)) return deliveryOf(record)
     const mayRun = record.status === 'READY' || (record.status === 'FAILED' && allowRetry)
     if (!mayRun || record.requestId === claim.call) return record.status
-    if (record.status === 'FAILED') Object.assign(record, { finishedAt: null, crashes: 0, handBacks: 0 })
+    if (record.status === 'FAILED') forgive(record)
     record.runAfter = null
     record.requestId = claim.call
     // An undelivered entry stays where it is: a worker that reads it finds the record RUNNING and leaves it alone.
@@ -88,9 +88,10 @@ export class DeliveryVerbs {
       const { id, token } = item.lease
       const record = this.#keyspace.records.get(id)
       if (token === '' || !record) return 'LOST'
-      if (record.leaseToken !== token) return record.lastMove === `settle ${token}` ? 'SETTLED' : 'LOST'
+      if (record.leaseToken !== token) return wasSettledBy(record, token) ? 'SETTLED' : 'LOST'
+      if (item.outcome !== 'READY') record.settledToken = token
+      if (item.outcome === 'READY' || record.attempts > 1) record.lastMove = `settle ${token}`
       this.#settle(record, item, now)
-      record.lastMove = `settle ${token}`
       return 'SETTLED'
     })
   }

@@ -11,6 +11,8 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 export interface MemoryRecord extends Omit<Mutable<StoredRecord>, 'workerIds' | 'errors'> {
   workerIds: string[]
   errors: string[]
+  /** The token of the attempt that ended it, until the next one begins. */
+  settledToken: string
   /** `settle <token>` or `requeue <token>`: how a repeat is told from a stale call. */
   lastMove: string
   /** The last request of a person that was carried out. */
@@ -28,6 +30,7 @@ export function newRecord(record: NewRecord, now: number): MemoryRecord {
   const own = {
     workerIds: [],
     errors: [],
+    settledToken: '',
     lastMove: '',
     requestId: '',
     cancelId: '',
@@ -37,9 +40,22 @@ export function newRecord(record: NewRecord, now: number): MemoryRecord {
   return Object.assign(newStoredRecord(record, now), own)
 }
 
+/** FAILED -> READY or RUNNING by a person's wish. The token that ended it makes room for the next one. */
+export function forgive(record: MemoryRecord): void {
+  Object.assign(record, { finishedAt: null, crashes: 0, handBacks: 0 })
+  if (record.settledToken !== '') record.lastMove = `settle ${record.settledToken}`
+  record.settledToken = ''
+}
+
+/** True for a settle that is sent again. */
+export function wasSettledBy({ settledToken, lastMove }: MemoryRecord, token: string): boolean {
+  return settledToken === token || lastMove === `settle ${token}`
+}
+
 /** What callers get: a copy that no later move changes. */
 export function storedCopy(record: MemoryRecord): StoredRecord {
   const {
+    settledToken: _settledToken,
     lastMove: _lastMove,
     requestId: _requestId,
     cancelId: _cancelId,

@@ -39,7 +39,6 @@ function mendRunning(keyspace: Keyspace, record: MemoryRecord, now: number): voi
 }
 
 function mendFinished(keyspace: Keyspace, record: MemoryRecord): void {
-  record.leaseToken = ''
   if (record.entryId === '') return
   if (hasEntry(keyspace, record)) keyspace.streamOf(record).remove(record.entryId)
   record.entryId = ''

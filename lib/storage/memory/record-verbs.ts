@@ -16,7 +16,7 @@ import type {
   RecordChanges,
 } from '../storage.ts'
 import type { Keyspace } from './keyspace.ts'
-import { briefCopy, errorAt, newRecord, storedCopy } from './memory-record.ts'
+import { briefCopy, errorAt, forgive, newRecord, storedCopy } from './memory-record.ts'
 import { compareMembers, type Member } from './sorted-set.ts'
 
 type EnqueueAnswer = { word: 'ENQUEUED'; enqueuedAt: number } | { word: 'EXISTS' }
@@ -113,7 +113,8 @@ export class RecordVerbs {
       if (!record) return 'ABSENT'
       if (record.requestId === requestId) return 'RETRIED'
       if (record.status !== 'FAILED') return record.status
-      Object.assign(record, { requestId, runAfter: null, finishedAt: null, crashes: 0, handBacks: 0 })
+      forgive(record)
+      Object.assign(record, { requestId, runAfter: null })
       this.#keyspace.enter(record, 'READY')
       this.#keyspace.place(record, now)
       return 'RETRIED'

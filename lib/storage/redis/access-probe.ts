@@ -30,6 +30,7 @@ const HARMLESS: readonly string[] = [
   'XCLAIM * g c 0 0-1',
   'XACK * g 0-1',
   'XDEL * 0-1',
+  'XTRIM * MINID 0-1',
   'XGROUP CREATE * g 0',
   'XGROUP DELCONSUMER * g c',
   'PUBLISH # ',

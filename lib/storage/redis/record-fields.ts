@@ -3,8 +3,8 @@
  * Everything read is checked; a record with a field out of range comes back as damaged, never as an exception.
  */
 import { LAST_TIME } from '../../clock.ts'
-import { isTaskStatus } from '../../task-status.ts'
-import type { Delivery, FoundRecord, StoredRecord, Taken } from '../storage.ts'
+import { isFinal, isTaskStatus } from '../../task-status.ts'
+import type { Delivery, FoundRecord, SettledRecord, StoredRecord, Taken } from '../storage.ts'
 
 /** The fields of a record, in the order in which they are read. Arguments may stand in up to four pieces (cut-args.lua). */
 export const RECORD_FIELDS = [
@@ -87,10 +87,32 @@ function toRecord(id: string, read: (field: FieldName) => string): StoredRecord 
     returnValue: read('returnValue') || (status === 'SUCCESSFUL' ? 'null' : null),
     crashes: count('crashes', read('crashes')),
     handBacks: count('handBacks', read('handBacks')),
-    entryId: read('entryId'),
-    leaseToken: read('leaseToken'),
-    leaseUntil: time('leaseUntil', read('leaseUntil')),
+    // On a finished record they stay as they were, and mean nothing (settle-items.lua).
+    entryId: isFinal(status) ? '' : read('entryId'),
+    leaseToken: isFinal(status) ? '' : read('leaseToken'),
+    leaseUntil: isFinal(status) ? null : time('leaseUntil', read('leaseUntil')),
     fence,
+  }
+}
+
+/** What a settle needs to know: `fence` and `attempts` say when a first attempt began. */
+export const SETTLED_FIELDS = [
+  ...(['queueName', 'name', 'priority', 'runAfter', 'lastAttemptedAt', 'attempts', 'fence'] as const),
+] satisfies FieldName[]
+
+/** The answer of HMGET with SETTLED_FIELDS; empty where it is none, odd numbers as if they were not there. */
+export function settledRecordOf(reply: unknown): SettledRecord {
+  const values: unknown[] = Array.isArray(reply) ? reply : []
+  const [queueName = '', name = '', priority, runAfter, lastAttemptedAt, attempts, fence] = values.map((value) =>
+    typeof value === 'string' ? value : '',
+  )
+  const begunAt = attempts === '1' ? Math.floor(number(fence, 0) / 1_000) : null
+  return {
+    queueName,
+    name,
+    priority: number(priority, 0),
+    runAfter: timeOf(runAfter),
+    lastAttemptedAt: timeOf(lastAttemptedAt) ?? begunAt,
   }
 }
 

@@ -16,6 +16,7 @@ import type {
   RenewOptions,
   RenewWord,
   RequeueWord,
+  SettledRecord,
   Settlement,
   SettleWord,
   Taken,
@@ -25,10 +26,12 @@ import { entriesOf } from './blocking-reader.ts'
 import type { ReadEntry } from './blocking-reader.ts'
 import { storageError } from './connection.ts'
 import { longestWaits } from './queue-figures.ts'
-import { BEGUN_COLUMNS, deliveryOf, readRows } from './record-fields.ts'
+import { BEGUN_COLUMNS, deliveryOf, readRows, SETTLED_FIELDS, settledRecordOf } from './record-fields.ts'
 import type { Row, RowsRead } from './record-fields.ts'
 import type { RedisLink } from './redis-link.ts'
 import type { ScriptCall } from './scripts.ts'
+
+const NO_RECORD = settledRecordOf(undefined)
 
 /** Entries of the own list that one call looks at. */
 const OWN_PAGE = 100
@@ -119,7 +122,8 @@ export class RedisDeliveries implements DeliveryStorage {
   }
 
   async settle(items: readonly Settlement[]): Promise<readonly SettleWord[]> {
-    return this.#settleWords(items.length, await this.#link.deliver({ name: 'settle', args: settleWordsOf(items) }))
+    const args = settleWordsOf(items, await this.#settledRecords(items))
+    return this.#settleWords(items.length, await this.#link.deliver({ name: 'settle', args }))
   }
 
   async settleAndTake(
@@ -131,7 +135,7 @@ export class RedisDeliveries implements DeliveryStorage {
       taken: await this.take(request),
     })
     if (!this.#scriptedReads) return await apart()
-    const settling = settleWordsOf(items)
+    const settling = settleWordsOf(items, await this.#settledRecords(items))
     const args = [...claimArgs(request), String(request.count), String(settling.length), ...settling]
     args.push(...this.#link.streams(request.queueNames))
     let reply: unknown
@@ -217,6 +221,19 @@ export class RedisDeliveries implements DeliveryStorage {
     return await this.#link.producer.send('find its oldest waiting records', (client) =>
       longestWaits(client, this.#link.keys, this.#link.group, queueNames),
     )
+  }
+
+  /** Read where the caller did not say it; empty for what is no record, of which the script writes nothing. */
+  async #settledRecords(items: readonly Settlement[]): Promise<readonly SettledRecord[]> {
+    const unknown = items.filter(({ record }) => !record)
+    const found = new Map<string, SettledRecord>()
+    if (unknown.length > 0) {
+      const replies = await this.#link.pipeline('read records', (pipeline) => {
+        for (const { lease } of unknown) pipeline.hmget(this.#link.keys.record(lease.id), ...SETTLED_FIELDS)
+      })
+      unknown.forEach(({ lease }, index) => found.set(lease.id, settledRecordOf(replies[index])))
+    }
+    return items.map(({ record, lease }) => record ?? found.get(lease.id) ?? NO_RECORD)
   }
 
   /** The answer of settle-items.lua names only what was refused. */
@@ -326,23 +343,34 @@ function claimArgs({ consumer, call, leaseMs, workerId }: Claim): string[] {
 }
 
 /** Outcomes as settle-items.lua takes them: what neighbours have in common is said once. */
-function settleWordsOf(items: readonly Settlement[]): string[] {
+function settleWordsOf(items: readonly Settlement[], records: readonly SettledRecord[]): string[] {
   const words: string[] = []
-  let first: Settlement | undefined
-  let countAt = 0
+  let [first, firstRecord] = [items[0], records[0]]
+  let countAt = -1
   let count = 0
-  for (const item of items) {
-    const { lease, outcome, payload, delayMs } = item
-    if (first?.lease.token !== lease.token || first.outcome !== outcome || first.delayMs !== delayMs) {
-      first = item
-      countAt = words.push(lease.token, outcome, String(delayMs), '') - 1
+  items.forEach((item, index) => {
+    const record = records[index] ?? NO_RECORD
+    if (countAt === -1 || !first || !firstRecord || !areAlike(first, item) || !haveInCommon(firstRecord, record)) {
+      ;[first, firstRecord] = [item, record]
+      const { queueName, name, priority, runAfter, lastAttemptedAt } = record
+      words.push(item.lease.token, item.outcome, String(item.delayMs), queueName, name, String(priority))
+      countAt = words.push(String(runAfter ?? ''), String(lastAttemptedAt ?? 0), '') - 1
       count = 0
     }
     count += 1
     words[countAt] = String(count)
-    words.push(lease.id, payload)
-  }
+    words.push(item.lease.id, item.payload)
+  })
   return words
+}
+
+function areAlike(a: Settlement, b: Settlement): boolean {
+  return a.lease.token === b.lease.token && a.outcome === b.outcome && a.delayMs === b.delayMs
+}
+
+function haveInCommon(a: SettledRecord, b: SettledRecord): boolean {
+  const isOneTask = a.queueName === b.queueName && a.name === b.name && a.priority === b.priority
+  return isOneTask && a.runAfter === b.runAfter && a.lastAttemptedAt === b.lastAttemptedAt
 }
 
 function isNoGroup(error: unknown): boolean {

@@ -68,6 +68,7 @@ function fragments(): [name: string, text: string][] {
       'noteError',
       'writeIndex',
       'addEntry',
+      'removeEntries',
       'dropEntry',
       'countOutcome',
       'cutArgs',

@@ -78,7 +78,6 @@ const PLANTS: readonly (readonly [what: string, invariant: string, plant: (patie
     'I5',
     ({ keyspace, records: { running } }) => keyspace.streamOf(running).remove(running.entryId),
   ],
-  ['finished with a token', 'I6', ({ records: { failed } }) => (failed.leaseToken = '1:x.1')],
   ['finished with an entry', 'I6', ({ keyspace, records: { failed } }) => keyspace.push(failed, NOW)],
   ['an entry without a record', 'I7', ({ queue }) => queue.streams.low.append(randomUUID(), NOW)],
   ['a second entry', 'I7', ({ queue, records: { ready } }) => queue.streams.normal.append(ready.id, NOW)],

@@ -27,8 +27,38 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'no token compare in settle',
     file: 'functions/settle-items.lua',
-    text: "elseif v[1] == token and token ~= '' then",
-    instead: "elseif type(v[1]) == 'string' and v[1] ~= '' then",
+    text: "elseif v[2] == token and token ~= '' and v[1] == 'RUNNING' then",
+    instead: "elseif v[1] == 'RUNNING' then",
+  },
+  {
+    name: 'a settle of what has its end',
+    file: 'functions/settle-items.lua',
+    text: "elseif v[2] == token and token ~= '' and v[1] == 'RUNNING' then",
+    instead: "elseif v[2] == token and token ~= '' then",
+  },
+  {
+    name: 'no look at the token of what has its end in settle',
+    file: 'functions/settle-items.lua',
+    text: "(v[1] == 'SUCCESSFUL' or v[1] == 'FAILED') then",
+    instead: 'false then',
+  },
+  {
+    name: 'a retry that forgets who ended it',
+    file: 'retry.lua',
+    text: "if record.leaseToken ~= '' then",
+    instead: 'if false then',
+  },
+  {
+    name: 'a renewal of what has its end',
+    file: 'renew.lua',
+    text: "v[5] == 'RUNNING' and ",
+    instead: '',
+  },
+  {
+    name: 'a trim past what is pending',
+    file: 'functions/remove-entries.lua',
+    text: "redis.pcall('XPENDING', stream, group, '-', '+', 1)",
+    instead: "{ { redis.call('XINFO', 'STREAM', stream)[8] } }",
   },
   {
     name: 'no token compare in renew',
@@ -188,14 +218,14 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'no XDEL after XACK in settle',
-    file: 'functions/settle-items.lua',
-    text: ", { 'XDEL', stream, unpack(gone) }",
+    file: 'functions/remove-entries.lua',
+    text: "noteError(redis.pcall('XDEL', stream, unpack(entryIds)))",
     instead: '',
   },
   {
     name: 'no XACK before XDEL in settle',
-    file: 'functions/settle-items.lua',
-    text: "{ 'XACK', stream, group, unpack(gone) }, ",
+    file: 'functions/remove-entries.lua',
+    text: "noteError(redis.pcall('XACK', stream, group, unpack(entryIds)))",
     instead: '',
   },
   {

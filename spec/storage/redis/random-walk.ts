@@ -299,7 +299,7 @@ export class RandomWalk {
     if (all.length === 0) return
     const { id, token } = this.#pick(all)
     const record = recordsOf(this.#space ?? this.#fail('no keyspace')).get(id)
-    if (record?.['leaseToken'] === token) return
+    if (record?.['status'] === 'RUNNING' && record['leaseToken'] === token) return
     const before = await this.#record(id)
     const calls: (() => Promise<readonly string[]>)[] = [
       () => this.#settleItems([{ id, leaseToken: token, payload: '"late"' }]),
@@ -722,7 +722,9 @@ export class RandomWalk {
   }
 
   async #settleItems(items: readonly SettleFields[]): Promise<readonly string[]> {
-    const reply = (await this.#bench.run('settle', ...items.flatMap(settleWords))) as SettleReply
+    const said: (string | number)[] = []
+    for (const item of items) said.push(...settleWords({ ...(await this.#factsOf(item.id)), ...item }))
+    const reply = (await this.#bench.run('settle', ...said)) as SettleReply
     const words = settleAnswers(items.length, reply)
     for (const word of words) if (/^[A-Z]+$/.test(word)) this.#count('settle', word)
     return words
@@ -732,6 +734,13 @@ export class RandomWalk {
     const words = (await this.#bench.run(name, ...args)) as string[]
     for (const word of words) if (/^[A-Z]+$/.test(word)) this.#count(name, word)
     return words
+  }
+
+  /** What a worker knows of a record that runs. */
+  async #factsOf(id: string): Promise<Partial<SettleFields>> {
+    const record = await this.#bench.redis.hgetall(this.#bench.keys.record(id))
+    const names = ['queueName', 'name', 'priority', 'runAfter', 'lastAttemptedAt', 'fence'] as const
+    return Object.fromEntries(names.flatMap((name) => (record[name] ? [[name, record[name]]] : [])))
   }
 
   /** A record as text, to be compared; the order of a hash's fields is the server's own affair. */

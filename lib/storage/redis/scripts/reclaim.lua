@@ -92,6 +92,8 @@ for i = 1, #pending do
         -- Left for the doctor.
       elseif not record or record.entryId ~= entryId or record.stream ~= stream then
         dropEntry(stream, entryId, id)
+      elseif record.status == 'SUCCESSFUL' or record.status == 'FAILED' then
+        dropEntry(stream, entryId, id)
       elseif record.status == 'RUNNING' then
         if record.leaseUntil > nowMs then
           writeIndex({ { 'ZADD', leases, string.format('%.0f', record.leaseUntil), id } })

@@ -12,10 +12,10 @@ local deadline = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000)
 local answers, live, rows, claims = {}, { 'ZREM', leases }, { 'ZADD', leases }, {}
 for i = 6, #ARGV, 2 do
   local id, token = ARGV[i], ARGV[i + 1]
-  local v = redis.pcall('HMGET', recordKey(id), 'leaseToken', 'entryId', 'queueName', 'priority')
+  local v = redis.pcall('HMGET', recordKey(id), 'leaseToken', 'entryId', 'queueName', 'priority', 'status')
   if v.err then
     answers[#answers + 1] = 'BROKEN'
-  elseif v[1] == token and token ~= '' and type(v[3]) == 'string' then
+  elseif v[1] == token and token ~= '' and v[5] == 'RUNNING' and type(v[3]) == 'string' then
     answers[#answers + 1] = 'RENEWED'
     live[#live + 1] = id
     rows[#rows + 1] = deadline

@@ -76,9 +76,8 @@ elseif record.status == 'RUNNING' then
     end
   end
 else
-  if record.leaseToken ~= '' then set('I6', 'leaseToken', '') end
-  if record.entryId ~= '' then
-    if state ~= 'NONE' then unplace(record) end
+  if state ~= 'NONE' then
+    unplace(record)
     set('I6', 'entryId', '')
   end
 end

@@ -26,6 +26,10 @@ for i = 1, #todo do
   local record = todo[i]
   record.runAfter = ''
   local entryId = place(record, nowMs)
+  -- The next attempt takes the place of the token that ended this one: a settle that is sent again is told by the last move then.
+  if record.leaseToken ~= '' then
+    redis.call('HSET', recordKey(record.id), 'leaseToken', '', 'lastMove', 'settle ' .. record.leaseToken)
+  end
   redis.call('HSET', recordKey(record.id), 'status', 'READY', 'entryId', entryId, 'requestId', requestId,
     'runAfter', '', 'finishedAt', '', 'crashes', '0', 'handBacks', '0')
   writeIndex({ { 'ZREM', cellKey(record.queueName, record.name, 'FAILED'), record.id } })

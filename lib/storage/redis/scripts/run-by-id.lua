@@ -20,6 +20,15 @@ if record.requestId == call or not (record.status == 'READY' or (allowRetry and 
 end
 writeIndex({ { 'ZREM', cellKey(record.queueName, record.name, record.status), id } })
 local extra = { 'runAfter', '', 'requestId', call }
+if record.status == 'FAILED' then
+  -- As retry.lua does.
+  record.entryId, record.crashes, record.handBacks = '', 0, 0
+  for _, word in ipairs({ 'finishedAt', '', 'crashes', '0', 'handBacks', '0' }) do extra[#extra + 1] = word end
+  if record.leaseToken ~= '' then
+    extra[#extra + 1] = 'lastMove'
+    extra[#extra + 1] = 'settle ' .. record.leaseToken
+  end
+end
 if record.entryId == '' then
   unplace(record)
   record.entryId = addEntry(record.stream, id)
@@ -27,10 +36,6 @@ if record.entryId == '' then
   extra[#extra + 1] = record.entryId
 end
 record.runAfter = ''
-if record.status == 'FAILED' then
-  record.crashes, record.handBacks = 0, 0
-  for _, word in ipairs({ 'finishedAt', '', 'crashes', '0', 'handBacks', '0' }) do extra[#extra + 1] = word end
-end
 local row = startAttempt(record, now, call, leaseMs, workerId, extra)
 writeIndex({ { 'ZADD', cellKey(record.queueName, record.name, 'RUNNING'), record.enqueuedAt, id } })
 row[#row + 1] = indexError

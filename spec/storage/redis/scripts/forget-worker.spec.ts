@@ -3,6 +3,7 @@ import { expect } from 'chai'
 import {
   aClaim,
   beginOne,
+  begunOf,
   changesOf,
   enqueue,
   expectUnchanged,
@@ -48,7 +49,7 @@ describe('forget-worker.lua', () => {
       const begun = await take(bench, 1, { claim: aClaim('first'), streams: bench.streams('mail', 'reports') })
       await bench.run('heartbeat', 'first.holder', 'workerId', 'first')
       await expectUnchanged(bench, () => forget(bench, 'first.holder'), 'KEPT')
-      await settle(bench, { id: 'a', leaseToken: begun[0]?.[3] ?? '' })
+      await settle(bench, begunOf(begun[0]))
       expect(await forget(bench, 'first.holder')).to.equal('FORGOTTEN')
     }),
   )

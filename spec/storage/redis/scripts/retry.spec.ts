@@ -34,7 +34,9 @@ describe('retry.lua', () => {
       expect(answer).to.deep.equal(['RETRIED'])
       expect(changes).to.deep.equal({
         'task:a status': 'FAILED -> READY',
-        'task:a entryId': `-> ${entryId}`,
+        'task:a entryId': `${failed.entryId} -> ${entryId}`,
+        'task:a leaseToken': `${failed.leaseToken} ->`,
+        'task:a lastMove': `-> settle ${failed.leaseToken}`,
         'task:a requestId': '-> request-1',
         'task:a runAfter': '->',
         'task:a finishedAt': `${NOW} ->`,

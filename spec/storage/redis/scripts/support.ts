@@ -293,6 +293,12 @@ export interface SettleFields {
   readonly outcome?: 'SUCCESSFUL' | 'FAILED' | 'READY'
   readonly payload?: string
   readonly delayMs?: number
+  readonly queueName?: string
+  readonly name?: string
+  readonly priority?: string
+  readonly runAfter?: string
+  readonly lastAttemptedAt?: string
+  readonly fence?: string
 }
 
 export async function settle(bench: ScriptBench, ...items: readonly SettleFields[]): Promise<Words> {
@@ -307,8 +313,16 @@ export function settleWords({
   outcome = 'SUCCESSFUL',
   payload,
   delayMs = 0,
+  queueName = 'mail',
+  name = 'send',
+  priority = '0',
+  runAfter = '',
+  lastAttemptedAt = '',
+  fence = `${NOW}000`,
 }: SettleFields): Argument[] {
-  return [leaseToken, outcome, delayMs, 1, id, payload ?? (outcome === 'SUCCESSFUL' ? 'null' : ERROR)]
+  const begunMs = lastAttemptedAt || String(Math.floor(Number(fence) / 1_000))
+  const record = [queueName, name, priority, runAfter, begunMs]
+  return [leaseToken, outcome, delayMs, ...record, 1, id, payload ?? (outcome === 'SUCCESSFUL' ? 'null' : ERROR)]
 }
 
 export type SettleReply = [indexError: string, ...refused: (number | string)[]]

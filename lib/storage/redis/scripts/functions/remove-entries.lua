@@ -1,0 +1,12 @@
+-- Acknowledges and deletes entries that were delivered. XACK leaves the entry, XDEL leaves the pending row: both, always.
+-- XDEL walks a node of the stream (a hundred entries) to each entry that it deletes, past all that were deleted before. Whatever
+-- lies before the first pending entry was delivered and acknowledged, so a trim takes it at one walk: a sixth of the cost of a
+-- settle of fifty. Where that was not all of them, or the server knows no MINID (before 6.2), each goes by itself.
+local function removeEntries(stream, group, entryIds)
+  noteError(redis.pcall('XACK', stream, group, unpack(entryIds)))
+  if #entryIds > 2 then
+    local first = redis.pcall('XPENDING', stream, group, '-', '+', 1)
+    if #first > 0 and redis.pcall('XTRIM', stream, 'MINID', first[1][1]) == #entryIds then return end
+  end
+  noteError(redis.pcall('XDEL', stream, unpack(entryIds)))
+end
