@@ -9,7 +9,7 @@ import { judgePayloads, judgeRecord } from '../judgement.ts'
 import { INSPECTED_FIELDS, recordAnswerOf } from './inspection-answers.ts'
 import type { RecordAnswer } from './inspection-answers.ts'
 import type { InspectionWalk } from './inspection-walk.ts'
-import { ARGS_FIELDS } from './record-fields.ts'
+import { ARGS_FIELDS } from './args-pieces.ts'
 
 /** Records that one script reads: about 2 ms of the server's time. */
 const BATCH = 50

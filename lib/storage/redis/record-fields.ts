@@ -4,9 +4,10 @@
  */
 import { LAST_TIME } from '../../clock.ts'
 import { isFinal, isTaskStatus } from '../../task-status.ts'
+import { ARGS_FIELDS } from './args-pieces.ts'
 import type { Delivery, FoundRecord, SettledRecord, StoredRecord, Taken } from '../storage.ts'
 
-/** The fields of a record, in the order in which they are read. Arguments may stand in up to four pieces (cut-args.lua). */
+/** The fields of a record, in the order in which they are read. Arguments may stand in up to four pieces (args-pieces.ts). */
 export const RECORD_FIELDS = [
   'name',
   'queueName',
@@ -37,9 +38,6 @@ export const RECORD_FIELDS = [
 export const SCRIPT_FIELDS = ['lastMove', 'requestId', 'cancelId', 'unknownSince', 'waitToken', 'watched'] as const
 
 type FieldName = (typeof RECORD_FIELDS)[number]
-
-/** The pieces of the arguments. */
-export const ARGS_FIELDS = ['args', 'args2', 'args3', 'args4'] as const satisfies readonly FieldName[]
 
 class Damage extends Error {}
 

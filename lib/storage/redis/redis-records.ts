@@ -13,6 +13,7 @@ import type {
   RecordChanges,
   RecordStorage,
 } from '../storage.ts'
+import { ARGS_FIELDS, cutArgs } from './args-pieces.ts'
 import { mergeCells } from './cell-merge.ts'
 import { storageError } from './connection.ts'
 import { BRIEF_FIELDS, briefOf, NO_HASH, RECORD_FIELDS, recordOf } from './record-fields.ts'
@@ -108,7 +109,9 @@ export class RedisRecords implements RecordStorage {
     const args = [id]
     if (changes.priority !== undefined) args.push('priority', String(changes.priority))
     if (changes.runAfter !== undefined) args.push('runAfter', changes.runAfter === null ? '' : String(changes.runAfter))
-    if (changes.args !== undefined) args.push('args', changes.args)
+    if (changes.args !== undefined) {
+      for (const [index, piece] of cutArgs(changes.args).entries()) args.push(ARGS_FIELDS[index] ?? '', piece)
+    }
     const [word] = this.#link.words(1, await this.#link.produce('save-record', args))
     return word as 'SAVED' | 'RUNNING' | 'ABSENT' | 'BROKEN'
   }
@@ -188,26 +191,32 @@ export class RedisRecords implements RecordStorage {
 /** Records as enqueue.lua takes them: what neighbours have in common is said once. */
 function runsOf(records: readonly NewRecord[]): string[] {
   const words: string[] = []
-  let first: NewRecord | undefined
-  let countAt = 0
-  let count = 0
-  for (const record of records) {
-    const { id, queueName, name, priority, runAfter, args } = record
-    if (
-      first?.queueName !== queueName ||
-      first.name !== name ||
-      first.priority !== priority ||
-      first.runAfter !== runAfter
-    ) {
-      first = record
-      countAt = words.push(queueName, name, String(priority), runAfter === null ? '' : String(runAfter), '') - 1
-      count = 0
-    }
-    count += 1
-    words[countAt] = String(count)
-    words.push(id, args)
+  let from = 0
+  for (const [index, record] of records.entries()) {
+    const first = records[from] ?? record
+    if (haveInCommon(first, record)) continue
+    pushRun(words, first, records.slice(from, index))
+    from = index
   }
+  const first = records[from]
+  if (first) pushRun(words, first, records.slice(from))
   return words
+}
+
+function haveInCommon(a: NewRecord, b: NewRecord): boolean {
+  const isOneTask = a.queueName === b.queueName && a.name === b.name
+  return isOneTask && a.priority === b.priority && a.runAfter === b.runAfter
+}
+
+function pushRun(words: string[], { queueName, name, priority, runAfter }: NewRecord, run: readonly NewRecord[]): void {
+  const cut = run.map(({ args }) => cutArgs(args))
+  const pieces = cut.reduce((most, { length }) => Math.max(most, length), 1)
+  words.push(queueName, name, String(priority), String(runAfter ?? ''), String(pieces), String(run.length))
+  run.forEach(({ id }, index) => {
+    const own = cut[index] ?? []
+    words.push(id)
+    for (let piece = 0; piece < pieces; piece += 1) words.push(own[piece] ?? '')
+  })
 }
 
 /** Promise.withResolvers, which Node 20 does not have. */

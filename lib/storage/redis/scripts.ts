@@ -71,7 +71,6 @@ function fragments(): [name: string, text: string][] {
       'removeEntries',
       'dropEntry',
       'countOutcome',
-      'cutArgs',
       'joinArgs',
       'readRecord',
     ],

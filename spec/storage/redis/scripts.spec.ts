@@ -139,7 +139,7 @@ describe('ScriptRunner', () => {
   const connection = (): RedisConnection => redis as unknown as RedisConnection
   const enqueue = (id: string): { name: 'enqueue'; args: string[] } => ({
     name: 'enqueue',
-    args: ['mail', 'send', '0', '', '1', id, '[]'],
+    args: ['mail', 'send', '0', '', '1', '1', id, '[]'],
   })
 
   it('runs a script that the server does not know yet, or knows no more', async () => {

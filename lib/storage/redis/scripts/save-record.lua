@@ -1,6 +1,6 @@
 -- Write what a record's owner may change. Not RUNNING -> the same state; a READY record moves where priority and time say.
 -- KEYS    leases
--- ARGV    root, group, id, then field, value pairs of: priority, runAfter ('' = due at once), args
+-- ARGV    root, group, id, then field, value pairs of: priority, runAfter ('' = due at once), args in all their pieces (args-pieces.ts)
 -- Returns SAVED | RUNNING | ABSENT | BROKEN, then an index error or nothing
 -- Repeat  SAVED with the same values; the last writer wins.
 -- Memory  Refused at maxmemory: the first write is a ZADD, an XADD or an HSET. The new place is made before the old one goes.
@@ -11,16 +11,11 @@ local record, why = readRecord(id)
 if not record then return { why } end
 if record.status == 'RUNNING' then return { 'RUNNING' } end
 local changed = { priority = record.priority, runAfter = record.runAfter, queueName = record.queueName, id = id }
-local fields, oldPieces = {}, { 'HDEL', recordKey(id) }
+local fields, given = {}, {}
 for i = 4, #ARGV, 2 do
   local field, value = ARGV[i], ARGV[i + 1]
   if changed[field] then changed[field] = value end
-  if field == 'args' then
-    local first, more = cutArgs(value)
-    value = first
-    for k = 1, #more do fields[#fields + 1] = more[k] end
-    for piece = #more / 2 + 2, 4 do oldPieces[#oldPieces + 1] = 'args' .. piece end
-  end
+  given[field] = true
   fields[#fields + 1] = field
   fields[#fields + 1] = value
 end
@@ -38,5 +33,9 @@ if record.status == 'READY' then
   end
 end
 redis.call('HSET', recordKey(id), unpack(fields))
-if #oldPieces > 2 then redis.call(unpack(oldPieces)) end
+if given.args then
+  for _, field in ipairs({ 'args2', 'args3', 'args4' }) do
+    if not given[field] then redis.call('HDEL', recordKey(id), field) end
+  end
+end
 return { 'SAVED', indexError }

@@ -1,7 +1,9 @@
 /** Arguments in pieces on raw keys: no value of a usual record takes more than 64 bytes, and every reader has the text whole. */
 import { expect } from 'chai'
+import { cutArgs } from '../../../../lib/storage/redis/args-pieces.ts'
 import {
   aClaim,
+  argsWords,
   begunOf,
   enqueue,
   expectWhole,
@@ -68,15 +70,14 @@ describe('arguments in pieces', () => {
   )
 
   it(
-    'are stored whole where their bytes are no characters',
+    'stand side by side in one run, each with as many pieces as it has',
     onBench(async (bench) => {
-      const odd = Buffer.alloc(200, 0x80)
-      await bench.redis.evalsha(
-        (await bench.redis.script('LOAD', bench.text('enqueue'))) as string,
-        ...[1, bench.keys.leases, bench.keys.root, bench.group, 'mail', 'send', '0', '', '1', 'odd', odd],
-      )
-      const pieces = await bench.redis.hmgetBuffer(bench.keys.record('odd'), 'args', 'args2', 'args3', 'args4')
-      expect(Buffer.concat(pieces.map((piece) => piece ?? Buffer.alloc(0))).equals(odd)).to.equal(true)
+      const all = [20, 64, 65, 130, 244, 245].map((bytes) => ({ id: `of-${bytes}`, args: argsOf(bytes, 'x') }))
+      const words = all.flatMap(({ id, args }) => [id, ...Object.assign(['', '', '', ''], cutArgs(args))])
+      await bench.run('enqueue', ...['mail', 'send', '0', '', 4, all.length], ...words)
+      for (const { id, args } of all) expect(await piecesOf(bench, id), id).to.deep.equal(cutArgs(args))
+      expect((await take(bench, 9)).map((row) => begunOf(row).args)).to.deep.equal(all.map(({ args }) => args))
+      await expectWhole(bench)
     }),
   )
 
@@ -88,9 +89,9 @@ describe('arguments in pieces', () => {
         const id = `to-${bytes}`
         await enqueue(bench, { id, args: before })
         const args = argsOf(bytes, 'x')
-        await bench.run('save-record', id, 'args', args)
+        await bench.run('save-record', id, ...argsWords(args))
         expect((await piecesOf(bench, id)).join(''), id).to.equal(args)
-        await bench.run('save-record', id, 'args', before)
+        await bench.run('save-record', id, ...argsWords(before))
         expect((await piecesOf(bench, id)).join(''), id).to.equal(before)
       }
       await expectWhole(bench)

@@ -119,7 +119,7 @@ describe('enqueue.lua', () => {
   it(
     'takes an odd time for none',
     onBench(async (bench) => {
-      const words = ODD_NUMBERS.flatMap((runAfter, index) => ['mail', 'send', 0, runAfter, 1, `o${index}`, '[]'])
+      const words = ODD_NUMBERS.flatMap((runAfter, index) => ['mail', 'send', 0, runAfter, 1, 1, `o${index}`, '[]'])
       await bench.run('enqueue', ...words)
       expect(await bench.redis.xlen(bench.stream())).to.equal(ODD_NUMBERS.length)
     }),

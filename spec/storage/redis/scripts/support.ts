@@ -6,6 +6,7 @@
 import { expect } from 'chai'
 import { Redis } from 'ioredis'
 import { createHash, randomUUID } from 'node:crypto'
+import { ARGS_FIELDS, cutArgs } from '../../../../lib/storage/redis/args-pieces.ts'
 import { Keys, rootOf } from '../../../../lib/storage/redis/keys.ts'
 import { BEGUN_COLUMNS } from '../../../../lib/storage/redis/record-fields.ts'
 import { SCRIPT_NAMES, scripts } from '../../../../lib/storage/redis/scripts.ts'
@@ -203,6 +204,11 @@ export interface RecordFields {
   readonly args?: string
 }
 
+/** Arguments as save-record.lua takes them. */
+export function argsWords(args: string): string[] {
+  return cutArgs(args).flatMap((piece, index) => [ARGS_FIELDS[index] ?? '', piece])
+}
+
 /** A record as a run of its own, as enqueue.lua takes it. */
 export function enqueueWords({
   id = 'a',
@@ -212,7 +218,8 @@ export function enqueueWords({
   runAfter = '',
   args = '[]',
 }: RecordFields): Argument[] {
-  return [queueName, name, priority, runAfter, 1, id, args]
+  const pieces = cutArgs(args)
+  return [queueName, name, priority, runAfter, pieces.length, 1, id, ...pieces]
 }
 
 export async function enqueue(bench: ScriptBench, ...records: readonly RecordFields[]): Promise<Words> {

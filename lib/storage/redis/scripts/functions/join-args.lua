@@ -1,4 +1,4 @@
--- The arguments of a record from its fields `args` and `args2`. Only a piece of 61 bytes or more has another behind it (cut-args.lua).
+-- The arguments of a record from its fields `args` and `args2`. Only a piece of 61 bytes or more has another behind it (args-pieces.ts).
 local function joinArgs(record, first, second)
   if type(second) ~= 'string' then return first end
   if #second < 61 then return first .. second end
