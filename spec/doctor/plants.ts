@@ -187,7 +187,7 @@ export const PLANTS: Readonly<Record<Invariant, readonly Plant[]>> = {
   ],
   I5: [
     mended('RUNNING without a token', ['I5'], set('running', 'leaseToken', '')),
-    mended('RUNNING without a fence', ['I5'], unset('running', 'fence')),
+    mended('RUNNING without a fence', ['I5', 'I10'], unset('running', 'fence')),
     mended('RUNNING without a deadline', ['I5'], unset('running', 'leaseUntil')),
     mended('RUNNING without a row in leases', ['I5', 'I15'], (patient) =>
       patient.redis.zrem(patient.keys.leases, patient.ids.running),

@@ -98,7 +98,7 @@ async function* judgeAllPayloads(
 async function judgePayloadsOf({ link }: InspectionWalk, ids: readonly string[]): Promise<Finding[]> {
   const replies = await link.pipeline('read payloads', (pipeline) => {
     for (const id of ids) {
-      pipeline.hmgetBuffer(link.keys.record(id), 'status', 'attempts', 'returnValue', 'errors', ...ARGS_FIELDS)
+      pipeline.hmgetBuffer(link.keys.record(id), 'status', 'attempts', 'fence', 'returnValue', 'errors', ...ARGS_FIELDS)
     }
   })
   return ids.flatMap((id, index) => {
@@ -107,7 +107,7 @@ async function judgePayloadsOf({ link }: InspectionWalk, ids: readonly string[])
     if (!Array.isArray(values) || values[0] === null) return []
     const buffers = (values as (Buffer | null)[]).map((value) => value ?? NOTHING)
     const key = link.keys.record(id)
-    const [status = '', attempts = ''] = buffers.splice(0, 2).map(String)
+    const [status = '', attempts = '', fence = ''] = buffers.splice(0, 3).map(String)
     const [returnValue = NOTHING, errors = NOTHING] = buffers.splice(0, 2)
     const payloads = { args: Buffer.concat(buffers), returnValue, errors }
     const odd = Object.entries(payloads).flatMap(([field, bytes]) => (isUtf8(bytes) ? [] : [field]))
@@ -116,6 +116,12 @@ async function judgePayloadsOf({ link }: InspectionWalk, ids: readonly string[])
       return [{ invariant: 'I2', id, key, found, expected: 'UTF-8', repairable: false } satisfies Finding]
     }
     const texts = { args: String(payloads.args), returnValue: String(returnValue), errors: String(errors) }
-    return judgePayloads({ id, key, status, attempts: Number(attempts), ...texts })
+    return judgePayloads({
+      id,
+      key,
+      status,
+      attempts: attempts === '' && fence !== '' ? 1 : Number(attempts),
+      ...texts,
+    })
   })
 }

@@ -83,17 +83,17 @@ export async function longestWaits(
     return entry ? [{ queueName, entryId: entry[0], id: entry[1][1] ?? '' }] : []
   })
   const rows = await run(client, (pipeline) => {
-    for (const { id } of heads) pipeline.hmget(keys.record(id), 'enqueuedAt', 'runAfter', 'attempts')
+    for (const { id } of heads) pipeline.hmget(keys.record(id), 'enqueuedAt', 'runAfter', 'attempts', 'fence')
   })
   const oldest = new Map<string, number>()
   const note = (queueName: string, dueMs: number): void => {
     if (dueMs > 0) oldest.set(queueName, Math.min(dueMs, oldest.get(queueName) ?? Infinity))
   }
   heads.forEach(({ queueName, entryId }, index) => {
-    const [enqueuedAt, runAfter, attempts] = ((rows[index] ?? []) as (string | null)[]).map(Number)
-    // A later attempt waits from when it was put back, which its entry tells.
-    if ((attempts ?? 0) > 0 || !enqueuedAt) note(queueName, Number(entryId.split('-')[0]))
-    else note(queueName, Math.max(enqueuedAt, runAfter ?? 0))
+    const [enqueuedAt, runAfter, attempts, fence] = (rows[index] ?? []) as (string | null)[]
+    // A later attempt waits from when it was put back, which its entry tells. The first one writes no `attempts`, but a fence.
+    if (Number(attempts ?? fence) > 0 || !Number(enqueuedAt)) note(queueName, Number(entryId.split('-')[0]))
+    else note(queueName, Math.max(Number(enqueuedAt), Number(runAfter)))
   })
   queueNames.forEach((queueName, index) => {
     const [, score] = (delayed[index] ?? []) as string[]

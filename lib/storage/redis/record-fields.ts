@@ -60,8 +60,9 @@ function toRecord(id: string, read: (field: FieldName) => string): StoredRecord 
   for (const field of ['name', 'queueName', 'args'] as const) {
     if (read(field) === '') throw new Damage(`${field} is missing`)
   }
-  const [attempts, fence] = [count('attempts', read('attempts')), count('fence', read('fence'))]
-  // A first attempt does not write it: its fence is that time in microseconds.
+  const fence = count('fence', read('fence'))
+  // A first attempt writes neither: that it began is told by its fence, which is that time in microseconds.
+  const attempts = read('attempts') === '' && fence > 0 ? 1 : count('attempts', read('attempts'))
   const lastAttemptedAt =
     time('lastAttemptedAt', read('lastAttemptedAt')) ?? (attempts === 1 && fence > 0 ? Math.floor(fence / 1_000) : null)
   return {
@@ -93,24 +94,23 @@ function toRecord(id: string, read: (field: FieldName) => string): StoredRecord 
   }
 }
 
-/** What a settle needs to know: `fence` and `attempts` say when a first attempt began. */
+/** What a settle needs to know: the fence says when a first attempt began. */
 export const SETTLED_FIELDS = [
-  ...(['queueName', 'name', 'priority', 'runAfter', 'lastAttemptedAt', 'attempts', 'fence'] as const),
+  ...(['queueName', 'name', 'priority', 'runAfter', 'lastAttemptedAt', 'fence'] as const),
 ] satisfies FieldName[]
 
 /** The answer of HMGET with SETTLED_FIELDS; empty where it is none, odd numbers as if they were not there. */
 export function settledRecordOf(reply: unknown): SettledRecord {
   const values: unknown[] = Array.isArray(reply) ? reply : []
-  const [queueName = '', name = '', priority, runAfter, lastAttemptedAt, attempts, fence] = values.map((value) =>
+  const [queueName = '', name = '', priority, runAfter, lastAttemptedAt, fence] = values.map((value) =>
     typeof value === 'string' ? value : '',
   )
-  const begunAt = attempts === '1' ? Math.floor(number(fence, 0) / 1_000) : null
   return {
     queueName,
     name,
     priority: number(priority, 0),
     runAfter: timeOf(runAfter),
-    lastAttemptedAt: timeOf(lastAttemptedAt) ?? begunAt,
+    lastAttemptedAt: timeOf(lastAttemptedAt) ?? Math.floor(number(fence, 0) / 1_000),
   }
 }
 
@@ -214,15 +214,16 @@ export function deliveryOf(row: Row): Delivery {
 const timeOf = (text: string | undefined): number | null => (text ? number(text, 0) : null)
 
 /** Words of a FIRST row before its records, and for each of them. */
-const FIRST_HEAD = 7
+const FIRST_HEAD = 8
 const FIRST_WORDS = 5
 
 /** A FIRST row as deliveries: what it does not say follows from its fence, which is the time in µs, and from who claimed. */
 function* firstDeliveries(row: Row, workerId: string): Iterable<Delivery> {
-  const [, token = '', fenceText, leaseUntil, queueName = '', name = '', priority] = row
+  const [, token = '', fenceText, leaseUntil, queueName = '', name = '', priority, runAfter] = row
   const fence = number(fenceText, 0)
   const begunAt = Math.floor(fence / 1_000)
   const common = { name, queueName, priority: number(priority, 0), leaseUntil: number(leaseUntil, 0) }
+  const dueAt = timeOf(runAfter)
   for (let at = FIRST_HEAD; at < row.length; at += FIRST_WORDS) {
     const [id = '', entryId = ''] = [row[at], row[at + 1]]
     const record: StoredRecord = {
@@ -231,9 +232,9 @@ function* firstDeliveries(row: Row, workerId: string): Iterable<Delivery> {
       queueName: common.queueName,
       priority: common.priority,
       status: 'RUNNING',
-      args: row[at + 3] ?? '',
+      args: (row[at + 3] ?? '') + (row[at + 4] ?? ''),
       enqueuedAt: number(row[at + 2], 0),
-      runAfter: timeOf(row[at + 4]),
+      runAfter: dueAt,
       startedAt: begunAt,
       lastAttemptedAt: begunAt,
       finishedAt: null,

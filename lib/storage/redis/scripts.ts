@@ -72,6 +72,7 @@ function fragments(): [name: string, text: string][] {
       'dropEntry',
       'countOutcome',
       'joinArgs',
+      'attemptsMade',
       'readRecord',
     ],
     ...['place', 'unplace', 'failRecord', 'startAttempt', 'beginEntries', 'takeEntries', 'settleItems'],

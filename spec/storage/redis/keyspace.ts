@@ -198,7 +198,8 @@ type Wrong = (invariant: string, id: string, ...facts: unknown[]) => void
 
 function checkNumbers(id: string, record: Hash, wrong: Wrong): void {
   const read = (field: string): string => record[field] ?? ''
-  const attempts = Number(read('attempts'))
+  // A first attempt does not write its number, but a fence.
+  const attempts = Number(read('attempts') || read('fence') !== '')
   const workers = read('workerIds').split(' ').filter(Boolean).length
   if (attempts !== workers || attempts < Number(read('crashes'))) {
     wrong('I10 attempts', id, attempts, read('workerIds'), read('crashes'))

@@ -177,8 +177,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'fence without previous + 1',
     file: 'functions/begin-entries.lua',
-    text: "format('%.0f', math.max(whole(w[1] or '') + 1, nowUs))",
-    instead: "format('%.0f', nowUs)",
+    text: "local fence = format('%.0f', math.max(lastFence + 1, nowUs))\n        row = nil",
+    instead: "local fence = format('%.0f', nowUs)\n        row = nil",
   },
   {
     name: 'save of a RUNNING record',

@@ -100,7 +100,8 @@ describe('begin.lua', () => {
         'task:a leaseUntil': `${START_MS + 1_000} -> ${START_MS + 1_400}`,
         'task:a fence': `${START_MS * 1000} -> ${fence}`,
         'task:a startedAt': `-> ${START_MS}`,
-        // The fence no longer says it.
+        // The fence no longer says them.
+        'task:a attempts': '-> 1',
         'task:a lastAttemptedAt': `-> ${START_MS}`,
         'leases a': `${START_MS + 1_000} -> ${START_MS + 1_400}`,
       })
@@ -140,7 +141,7 @@ describe('begin.lua', () => {
       const [entry] = await deliver(bench, claim[0])
       if (!entry) throw new Error('expected an entry, got: none')
       expect(words(await begin(bench, claim, [entry, entry]))).to.deep.equal(['BEGUN a', 'HELD a'])
-      expect(await recordOf(bench)).to.include({ attempts: '1' })
+      expect(await recordOf(bench)).to.include({ workerIds: 'first' })
       await expectWhole(bench)
     }),
   )

@@ -76,7 +76,7 @@ describe('reclaim.lua', () => {
         'task:a leaseToken': `${dead.leaseToken} -> 2:${claim[1]}`,
         'task:a leaseUntil': `${nowMs} -> ${nowMs + LEASE_MS}`,
         'task:a fence': `${START_MS * 1000} -> ${nowMs * 1000}`,
-        'task:a attempts': '1 -> 2',
+        'task:a attempts': '-> 2',
         'task:a crashes': '-> 1',
         'task:a workerIds': 'first -> first rescuer',
         'task:a startedAt': `-> ${START_MS}`,
@@ -145,7 +145,7 @@ describe('reclaim.lua', () => {
       await bench.elapse(LEASE_MS)
       const { rows } = await reclaim(bench)
       expect(begunOf(rows[0])).to.include({ id: 'a', attempts: '1', crashes: '0' })
-      expect(await recordOf(bench)).to.include({ attempts: '1', workerIds: 'rescuer' })
+      expect(await recordOf(bench)).to.include({ status: 'RUNNING', workerIds: 'rescuer' })
       expect((await bench.keyspace()).streams['stream:mail:normal']?.pending).to.deep.equal([
         { entryId: begunOf(rows[0]).entryId, consumer: 'rescuer.holder' },
       ])

@@ -51,7 +51,7 @@ describe('requeue.lua', () => {
         'task:a leaseToken': `${begun.leaseToken} ->`,
         'task:a lastMove': `-> requeue ${begun.leaseToken}`,
         'task:a entryId': `${begun.entryId} -> ${entryId}`,
-        'task:a attempts': '1 -> 0',
+        'task:a attempts': '-> 0',
         'task:a workerIds': 'first ->',
         'task:a handBacks': '-> 0',
         'task:a runAfter': '->',

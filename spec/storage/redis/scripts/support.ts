@@ -261,11 +261,12 @@ export async function take(
 /** A FIRST row as a BEGUN row for each of its records; it ends at `runAfter`. */
 export function expandFirsts(rows: Rows): Rows {
   return rows.flatMap((row) => {
-    const [word, token = '', fence = '', leaseUntil = '', queueName = '', name = '', priority = '', ...words] = row
+    const [word, token = '', fence = '', leaseUntil = '', queueName = '', name = '', priority = ''] = row
     if (word !== 'FIRST') return [row]
+    const [runAfter = '', ...words] = row.slice(7)
     return Array.from({ length: words.length / 5 }, (_, index) => {
-      const [id = '', entryId = '', enqueuedAt = '', args = '', runAfter = ''] = words.slice(index * 5, index * 5 + 5)
-      const kind = [queueName, name, priority, enqueuedAt, args, runAfter]
+      const [id = '', entryId = '', enqueuedAt = '', args = '', more = ''] = words.slice(index * 5, index * 5 + 5)
+      const kind = [queueName, name, priority, enqueuedAt, args + more, runAfter]
       return ['BEGUN', id, entryId, token, fence, '1', leaseUntil, ...kind]
     })
   })

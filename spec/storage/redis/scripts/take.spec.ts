@@ -41,7 +41,6 @@ describe('take.lua', () => {
         'task:a leaseToken': `-> ${token}`,
         'task:a leaseUntil': `-> ${UNTIL}`,
         'task:a fence': `-> ${FENCE}`,
-        'task:a attempts': '-> 1',
         'task:a workerIds': '-> first',
         'cell:mail:send:READY a': `${NOW} ->`,
         'cell:mail:send:RUNNING a': `-> ${NOW}`,

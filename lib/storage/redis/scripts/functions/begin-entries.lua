@@ -1,8 +1,8 @@
 -- READY -> RUNNING for entries that a consumer was handed: streams[k], entryIds[k], ids[k]. Judges all, then writes.
 -- With `own`, RUNNING under a token of the same holder -> RUNNING under a new one, the attempt number unchanged.
 -- Returns rows, in order:
---   FIRST token fence leaseUntil queueName name priority, then id entryId enqueuedAt args runAfter for each: first attempts that
---         have the former in common. The rest follows from the fence and the call, and words are dear
+--   FIRST token fence leaseUntil queueName name priority runAfter, then id entryId enqueuedAt args, more of args for each: first
+--         attempts that have the former in common. The rest follows from the fence and the call, and words are dear
 --   BEGUN id entryId token fence attempts leaseUntil queueName name priority enqueuedAt args runAfter
 --         lastAttemptedAt startedAt workerIds errors crashes handBacks
 --   HELD id | DROPPED id | BROKEN id
@@ -16,13 +16,13 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
   local ready, running, waiting = {}, {}, {}
   local newLeases, oldLeases = { 'ZADD', leases }, { 'ZREM', leases }
   local fenceText, token = format('%.0f', nowUs), '1:' .. call
-  local lastQueue, lastName, lastPriority, stream, leave, enter, row
+  local lastQueue, lastName, lastPriority, lastRunAfter, stream, leave, enter, row
   local lastTime, enqueuedAt
   for k = 1, #ids do
     local id, entryId = ids[k], entryIds[k]
     local key = recordKey(id)
     local v = redis.pcall('HMGET', key, 'status', 'entryId', 'queueName', 'name', 'priority', 'enqueuedAt', 'args',
-      'attempts', 'runAfter', 'args2')
+      'fence', 'runAfter', 'args2')
     local status, queueName, name, priority = v[1], v[3], v[4], type(v[5]) == 'string' and v[5] or '0'
     -- Most of a batch is one task's: keys are joined when something changes.
     if type(queueName) == 'string' and (queueName ~= lastQueue or priority ~= lastPriority) then
@@ -45,7 +45,6 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
         lastTime = v[6]
         enqueuedAt = lastTime and string.find(lastTime, '^%d+$') and lastTime or '0'
       end
-      local args = joinArgs(key, v[7], v[10])
       seen[id] = true
       if name ~= lastName then
         lastName, row = name, nil
@@ -58,27 +57,30 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
       end
       if v[8] then
         local w = redis.call('HMGET', key,
-          'fence', 'workerIds', 'startedAt', 'errors', 'crashes', 'handBacks', 'lastAttemptedAt', 'waitToken')
-        local attempts = format('%.0f', whole(v[8]) + 1)
+          'attempts', 'workerIds', 'startedAt', 'errors', 'crashes', 'handBacks', 'lastAttemptedAt', 'waitToken')
+        local lastFence = whole(v[8])
+        local made = attemptsMade(w[1] or '', lastFence)
+        local attempts = format('%.0f', made + 1)
         local workerIds = (w[2] and w[2] ~= '') and (w[2] .. ' ' .. workerId) or workerId
-        local lastAt = attemptedAt(w[7] or '', whole(v[8]), whole(w[1] or ''))
+        local lastAt = attemptedAt(w[7] or '', made, lastFence)
         -- A record that was attempted once has no `startedAt`: it is the time of its last attempt.
         local startedAt = (w[3] and w[3] ~= '') and w[3] or lastAt ~= '' and lastAt or nowText
-        local fence = format('%.0f', math.max(whole(w[1] or '') + 1, nowUs))
+        local fence = format('%.0f', math.max(lastFence + 1, nowUs))
         row = nil
         local begun = { 'BEGUN', id, entryId, attempts .. ':' .. call, fence, attempts, untilText, queueName, name,
-          priority, enqueuedAt, args, v[9] or '', nowText, startedAt, workerIds, w[4] or '', w[5] or '0', w[6] or '0' }
+          priority, enqueuedAt, joinArgs(key, v[7], v[10]), v[9] or '', nowText, startedAt, workerIds, w[4] or '', w[5] or '0', w[6] or '0' }
         rows[#rows + 1], again[#again + 1] = begun, begun
         -- It stays at its limit of crashes, and waits to run alone again.
         if type(w[8]) == 'string' then waiting[#waiting + 1] = begun end
       else
         firsts[#firsts + 1] = key
-        if not row then
-          row = { 'FIRST', token, fenceText, untilText, queueName, name, priority }
+        if not row or v[9] ~= lastRunAfter then
+          lastRunAfter = v[9]
+          row = { 'FIRST', token, fenceText, untilText, queueName, name, priority, lastRunAfter or '' }
           rows[#rows + 1] = row
         end
-        local last = #row
-        row[last + 1], row[last + 2], row[last + 3], row[last + 4], row[last + 5] = id, entryId, enqueuedAt, args, v[9] or ''
+        local last, more = #row, v[10] and (#v[10] < 61 and v[10] or joinArgs(key, '', v[10])) or ''
+        row[last + 1], row[last + 2], row[last + 3], row[last + 4], row[last + 5] = id, entryId, enqueuedAt, v[7], more
       end
       leave[#leave + 1] = id
       local last = #enter
@@ -86,16 +88,18 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
       last = #newLeases
       newLeases[last + 1], newLeases[last + 2] = untilText, id
     elseif status == 'RUNNING' then
-      local w = redis.call('HMGET', key, 'leaseToken', 'fence', 'workerIds', 'startedAt', 'errors', 'crashes',
+      local w = redis.call('HMGET', key, 'leaseToken', 'attempts', 'workerIds', 'startedAt', 'errors', 'crashes',
         'handBacks', 'leaseUntil', 'lastAttemptedAt', 'waitToken')
-      local token, attempts = w[1] or '', v[8] or '0'
+      local lastFence = whole(v[8] or '')
+      local made = attemptsMade(w[2] or '', lastFence)
+      local token, attempts = w[1] or '', format('%.0f', made)
       local wanted = attempts .. ':' .. call
       local holder = string.match(token, '^%d+:(.*)%.%d+$')
       if token == wanted or (own and holder and holder == string.match(call, '^(.*)%.%d+$')) then
         local isRepeat = token == wanted
-        local lastAt = attemptedAt(w[9] or '', whole(attempts), whole(w[2] or ''))
+        local lastAt = attemptedAt(w[9] or '', made, lastFence)
         if lastAt == '' then lastAt = nowText end
-        local fence = isRepeat and w[2] or format('%.0f', math.max(whole(w[2] or '') + 1, nowUs))
+        local fence = isRepeat and v[8] or format('%.0f', math.max(lastFence + 1, nowUs))
         local held = { 'BEGUN', id, entryId, wanted, fence, attempts, isRepeat and w[8] or untilText, queueName, name,
           priority, v[6] or '0', joinArgs(key, v[7], v[10]), v[9] or '', lastAt,
           w[4] or lastAt, w[3] or workerId,
@@ -127,9 +131,9 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
   writeIndex(ready)
   if #oldLeases > 2 then writeIndex({ oldLeases }) end
   for i = 1, #firsts do
-    -- Not `lastAttemptedAt`: the fence says it (attempted-at.lua).
+    -- Neither `attempts` nor `lastAttemptedAt`: the fence says both.
     redis.call('HSET', firsts[i], 'status', 'RUNNING', 'leaseToken', token, 'leaseUntil', untilText, 'fence', fenceText,
-      'attempts', '1', 'workerIds', workerId)
+      'workerIds', workerId)
   end
   for i = 1, #again do
     local b = again[i]

@@ -10,7 +10,8 @@ local function readRecord(id)
   end
   if v[1] == '' and v[6] == '' and v[7] == '' then return nil, redis.call('EXISTS', recordKey(id)) == 1 and 'BROKEN' or 'ABSENT' end
   if v[1] == '' or v[6] == '' or v[7] == '' then return nil, 'BROKEN' end
-  local attempts, fence = whole(v[4]), whole(v[5])
+  local fence = whole(v[5])
+  local attempts = attemptsMade(v[4], fence)
   local lastAttemptedAt = attemptedAt(v[21], attempts, fence)
   return {
     id = id, status = v[1], entryId = v[2], leaseToken = v[3], attempts = attempts, fence = fence,
