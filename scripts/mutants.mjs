@@ -188,8 +188,8 @@ const MUTANTS = [
   {
     row: 'F13',
     wrong: 'fences count from one',
-    text: 'local nowUs = now[1] * 1000000 + now[2]',
-    instead: 'local nowUs = 1',
+    text: 'local nowText, fenceText = timeTexts(now)',
+    instead: "local nowText, fenceText = timeTexts(now), '1'",
   },
   {
     row: 'F14',
@@ -265,10 +265,10 @@ const MUTANTS = [
   {
     row: 'F21',
     wrong: 'the first write of a settle is an HSET',
-    text: 'if #todo > 0 then writeIndex(from)',
+    text: 'if #todo > 0 then writeIndexes(from)',
     instead: `if #todo > 0 then
       for k = 1, #todo, 3 do redis.call('HSET', todo[k + 2], 'lastMove', 'settle ' .. ARGV[todo[k]]) end
-      writeIndex(from)`,
+      writeIndexes(from)`,
   },
   {
     row: 'F22',

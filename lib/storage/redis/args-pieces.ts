@@ -20,14 +20,19 @@ export function cutArgs(args: string): readonly string[] {
     return pieces
   }
   const bytes = Buffer.from(args)
-  for (let at = 0, end = 0; at < size; at = end) {
-    end = Math.min(at + PIECE_BYTES, size)
-    while (isInsideCharacter(bytes[end])) end -= 1
+  let at = 0
+  while (at < size) {
+    const end = endOfPiece(bytes, at)
     pieces.push(bytes.toString('utf8', at, end))
+    at = end
   }
   return pieces
 }
 
-function isInsideCharacter(byte: number | undefined): boolean {
-  return byte !== undefined && byte >= 0x80 && byte < 0xc0
+/** Where the piece that begins at `at` ends: not inside a character. */
+function endOfPiece(bytes: Buffer, at: number): number {
+  const isInside = (byte = 0): boolean => byte >= 0x80 && byte < 0xc0
+  let end = Math.min(at + PIECE_BYTES, bytes.length)
+  while (isInside(bytes[end])) end -= 1
+  return end
 }

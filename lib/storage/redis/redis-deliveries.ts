@@ -147,9 +147,9 @@ export class RedisDeliveries implements DeliveryStorage {
       this.#scriptedReads = false
       return await apart()
     }
-    const [settled, taken] = reply as readonly [unknown, unknown]
-    const words = this.#settleWords(items.length, settled)
-    return { words, taken: await this.#noted(request, taken) }
+    const [size, ...answers] = reply as [number, ...unknown[]]
+    const words = this.#settleWords(items.length, answers.slice(0, size))
+    return { words, taken: await this.#noted(request, answers.slice(size)) }
   }
 
   async requeue(leases: readonly Lease[], delay: HandBackDelay): Promise<readonly RequeueWord[]> {

@@ -66,7 +66,9 @@ function fragments(): [name: string, text: string][] {
     ...[
       'whole',
       'noteError',
+      'timeTexts',
       'writeIndex',
+      'writeIndexes',
       'addEntry',
       'removeEntries',
       'dropEntry',

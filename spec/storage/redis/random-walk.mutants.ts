@@ -57,7 +57,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a trim past what is pending',
     file: 'functions/remove-entries.lua',
-    text: "redis.pcall('XPENDING', stream, group, '-', '+', 1)",
+    text: "redis.pcall('XPENDING', stream, group, '-', '+', '1')",
     instead: "{ { redis.call('XINFO', 'STREAM', stream)[8] } }",
   },
   {
@@ -117,7 +117,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a cancel that leaves the lease',
     file: 'functions/fail-record.lua',
-    text: "writeIndex({ { 'ZREM', leases, record.id } })",
+    text: "writeIndex({ 'ZREM', leases, record.id })",
     instead: '',
   },
   {
@@ -129,13 +129,13 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a cancel that leaves the row of the state before',
     file: 'functions/fail-record.lua',
-    text: "writeIndex({ { 'ZREM', cellKey(record.queueName, record.name, record.status), record.id } })",
+    text: "writeIndex({ 'ZREM', cellKey(record.queueName, record.name, record.status), record.id })",
     instead: '',
   },
   {
     name: 'a cancel without a row among the failed',
     file: 'functions/fail-record.lua',
-    text: "writeIndex({ { 'ZADD', cellKey(record.queueName, record.name, 'FAILED'), record.enqueuedAt, record.id } })",
+    text: "writeIndex({ 'ZADD', cellKey(record.queueName, record.name, 'FAILED'), record.enqueuedAt, record.id })",
     instead: '',
   },
   {
@@ -195,7 +195,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'no ZREM of delayed',
     file: 'functions/unplace.lua',
-    text: "writeIndex({ { 'ZREM', delayedKey(record.queueName), record.id } })",
+    text: "writeIndex({ 'ZREM', delayedKey(record.queueName), record.id })",
     instead: '',
   },
   {

@@ -12,7 +12,7 @@ for i = 3, #ARGV do
   elseif record.status == 'RUNNING' then
     answers[#answers + 1] = 'RUNNING'
   else
-    writeIndex({ { 'ZREM', cellKey(record.queueName, record.name, record.status), record.id } })
+    writeIndex({ 'ZREM', cellKey(record.queueName, record.name, record.status), record.id })
     if record.status == 'READY' then unplace(record) end
     redis.call('DEL', recordKey(record.id))
     if record.watched ~= '' then gone[#gone + 1] = record.id end

@@ -8,8 +8,8 @@
 -- Memory  Refused whole at maxmemory: the first write is a SADD or an XADD.
 local group, call, words = ARGV[2], redis.call, #ARGV
 local now = redis.call('TIME')
-local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
-local nowText = string.format('%.0f', nowMs)
+local nowText = timeTexts(now)
+local nowMs = tonumber(nowText)
 local records = {}
 local i = 3
 while i <= words do
@@ -81,6 +81,6 @@ while i <= words do
   end
   i = last + 1
 end
-writeIndex(delayed)
-writeIndex(cells)
+writeIndexes(delayed)
+writeIndexes(cells)
 return { nowText, indexError or '', unpack(existing) }

@@ -32,7 +32,7 @@ for i = 1, #due do
     records[#records + 1] = record
   end
 end
-if #due > 0 then writeIndex({ leave }) end
+if #due > 0 then writeIndex(leave) end
 for i = 1, #records do
   local id = records[i].id
   local entryId = addEntry(records[i].stream, id)
@@ -44,7 +44,7 @@ for i = 1, #records do
     moved = moved + 1
   end
 end
-if #later > 2 then writeIndex({ later }) end
+if #later > 2 then writeIndex(later) end
 local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
 local wait = first[2] and string.format('%.0f', math.max(tonumber(first[2]) - nowMs, 0)) or ''
 return { moved, wait, indexError }

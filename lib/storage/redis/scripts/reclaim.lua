@@ -29,7 +29,7 @@ local function takeOver(record)
   if not waited and crashes > crashLimit then return giveUp(record, crashes) end
   if left == 0 then return end
   left = left - 1
-  writeIndex({ { 'ZREM', leases, record.id } })
+  writeIndex({ 'ZREM', leases, record.id })
   local extra = { 'crashes', string.format('%.0f', crashes) }
   local kept = record.entryId ~= '' and redis.pcall('XRANGE', record.stream, record.entryId, record.entryId)
   if kept and not kept.err and #kept > 0 then
@@ -56,11 +56,11 @@ noteError(redis.pcall('ZREM', leases, ''))
 for i = 1, #due do
   local record, why = readRecord(due[i])
   if why == 'BROKEN' then
-    writeIndex({ { 'ZADD', leases, string.format('%.0f', nowMs + leaseMs), due[i] } })
+    writeIndex({ 'ZADD', leases, string.format('%.0f', nowMs + leaseMs), due[i] })
   elseif not record or record.status ~= 'RUNNING' then
-    writeIndex({ { 'ZREM', leases, due[i] } })
+    writeIndex({ 'ZREM', leases, due[i] })
   elseif record.leaseUntil > nowMs then
-    writeIndex({ { 'ZADD', leases, string.format('%.0f', record.leaseUntil), due[i] } })
+    writeIndex({ 'ZADD', leases, string.format('%.0f', record.leaseUntil), due[i] })
   elseif record.stream == stream then
     -- Those of other streams wait for their own call: a worker of some queues begins nothing of the others.
     takeOver(record)
@@ -96,7 +96,7 @@ for i = 1, #pending do
         dropEntry(stream, entryId, id)
       elseif record.status == 'RUNNING' then
         if record.leaseUntil > nowMs then
-          writeIndex({ { 'ZADD', leases, string.format('%.0f', record.leaseUntil), id } })
+          writeIndex({ 'ZADD', leases, string.format('%.0f', record.leaseUntil), id })
         else
           takeOver(record)
         end

@@ -32,8 +32,8 @@ for i = 6, #ARGV, 2 do
   end
 end
 if #live == 2 then return { unpack(answers) } end
-writeIndex({ live })
-writeIndex({ rows })
+writeIndex(live)
+writeIndex(rows)
 for i = 3, #live do
   local key = recordKey(live[i])
   redis.call('HSET', key, 'leaseUntil', deadline)

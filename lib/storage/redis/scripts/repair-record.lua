@@ -43,17 +43,17 @@ if record.status == 'READY' then
   local delayed = delayedKey(record.queueName)
   local isDelayed = scoreIn(delayed) ~= nil
   if isAlive and isDelayed then
-    writeIndex({ { 'ZREM', delayed, id } })
+    writeIndex({ 'ZREM', delayed, id })
     mend('I4')
   elseif not isAlive and (record.entryId ~= '' or not isDelayed) then
     local old = record.entryId
     local entryId = place(record, nowMs)
     if entryId ~= '' then
       ensureGroup()
-      writeIndex({ { 'ZREM', delayed, id } })
+      writeIndex({ 'ZREM', delayed, id })
     end
     if entryId ~= '' or scoreIn(delayed) then set('I4', 'entryId', entryId) end
-    if state == 'ACKNOWLEDGED' then writeIndex({ { 'XDEL', record.stream, old } }) end
+    if state == 'ACKNOWLEDGED' then writeIndex({ 'XDEL', record.stream, old }) end
   end
 elseif record.status == 'RUNNING' then
   local leaseUntil = record.leaseUntil
@@ -72,7 +72,7 @@ elseif record.status == 'RUNNING' then
     if entryId ~= '' then
       ensureGroup()
       set('I5', 'entryId', entryId)
-      if state == 'ACKNOWLEDGED' then writeIndex({ { 'XDEL', record.stream, old } }) end
+      if state == 'ACKNOWLEDGED' then writeIndex({ 'XDEL', record.stream, old }) end
     end
   end
 else

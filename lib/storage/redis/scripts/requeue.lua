@@ -42,8 +42,8 @@ for i = 4, #ARGV, 3 do
       if record.watched ~= '' then finished[#finished + 1] = id end
       answer = 'FAILED'
     else
-      writeIndex({ { 'ZREM', cellKey(record.queueName, record.name, 'RUNNING'), id } })
-      writeIndex({ { 'ZREM', leases, id } })
+      writeIndex({ 'ZREM', cellKey(record.queueName, record.name, 'RUNNING'), id })
+      writeIndex({ 'ZREM', leases, id })
       unplace(record)
       local extra = {}
       if growing then
@@ -54,7 +54,7 @@ for i = 4, #ARGV, 3 do
       redis.call('HSET', recordKey(id), 'status', 'READY', 'leaseToken', '', 'lastMove', 'requeue ' .. token,
         'entryId', place(record, nowMs), 'attempts', string.format('%.0f', attempts), 'workerIds', workerIds,
         'runAfter', record.runAfter, 'handBacks', string.format('%.0f', record.handBacks), unpack(extra))
-      writeIndex({ { 'ZADD', cellKey(record.queueName, record.name, 'READY'), record.enqueuedAt, id } })
+      writeIndex({ 'ZADD', cellKey(record.queueName, record.name, 'READY'), record.enqueuedAt, id })
       answer = 'REQUEUED'
     end
     if attempts == 0 then redis.call('HDEL', recordKey(id), 'startedAt', 'lastAttemptedAt') end

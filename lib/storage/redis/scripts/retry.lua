@@ -32,8 +32,8 @@ for i = 1, #todo do
   end
   redis.call('HSET', recordKey(record.id), 'status', 'READY', 'entryId', entryId, 'requestId', requestId,
     'runAfter', '', 'finishedAt', '', 'crashes', '0', 'handBacks', '0')
-  writeIndex({ { 'ZREM', cellKey(record.queueName, record.name, 'FAILED'), record.id } })
-  writeIndex({ { 'ZADD', cellKey(record.queueName, record.name, 'READY'), record.enqueuedAt, record.id } })
+  writeIndex({ 'ZREM', cellKey(record.queueName, record.name, 'FAILED'), record.id })
+  writeIndex({ 'ZADD', cellKey(record.queueName, record.name, 'READY'), record.enqueuedAt, record.id })
 end
 answers[#answers + 1] = indexError
 return { unpack(answers) }

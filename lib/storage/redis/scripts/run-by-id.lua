@@ -18,7 +18,7 @@ end
 if record.requestId == call or not (record.status == 'READY' or (allowRetry and record.status == 'FAILED')) then
   return { 'STATE', record.status }
 end
-writeIndex({ { 'ZREM', cellKey(record.queueName, record.name, record.status), id } })
+writeIndex({ 'ZREM', cellKey(record.queueName, record.name, record.status), id })
 local extra = { 'runAfter', '', 'requestId', call }
 if record.status == 'FAILED' then
   -- As retry.lua does.
@@ -37,6 +37,6 @@ if record.entryId == '' then
 end
 record.runAfter = ''
 local row = startAttempt(record, now, call, leaseMs, workerId, extra)
-writeIndex({ { 'ZADD', cellKey(record.queueName, record.name, 'RUNNING'), record.enqueuedAt, id } })
+writeIndex({ 'ZADD', cellKey(record.queueName, record.name, 'RUNNING'), record.enqueuedAt, id })
 row[#row + 1] = indexError
 return { unpack(row) }

@@ -9,13 +9,12 @@
 -- Ten fields are read for a first attempt and the rest only later on: fields read in Lua are most of a take's time.
 local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId, own)
   local format = string.format
-  local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
-  local nowUs = now[1] * 1000000 + now[2]
-  local nowText, untilText = format('%.0f', nowMs), format('%.0f', nowMs + leaseMs)
+  local nowText, fenceText = timeTexts(now)
+  local nowUs, untilText = tonumber(fenceText), format('%.0f', tonumber(nowText) + leaseMs)
   local rows, firsts, again, dropped, seen = {}, {}, {}, {}, {}
   local ready, running, waiting = {}, {}, {}
   local newLeases, oldLeases = { 'ZADD', leases }, { 'ZREM', leases }
-  local fenceText, token = format('%.0f', nowUs), '1:' .. call
+  local token = '1:' .. call
   local lastQueue, lastName, lastPriority, lastRunAfter, stream, leave, enter, row
   local lastTime, enqueuedAt
   for k = 1, #ids do
@@ -128,8 +127,8 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
     dropEntry(streams[k], entryIds[k], ids[k])
   end
   if #firsts + #again == 0 then return rows end
-  writeIndex(ready)
-  if #oldLeases > 2 then writeIndex({ oldLeases }) end
+  writeIndexes(ready)
+  if #oldLeases > 2 then writeIndex(oldLeases) end
   for i = 1, #firsts do
     -- Neither `attempts` nor `lastAttemptedAt`: the fence says both.
     redis.call('HSET', firsts[i], 'status', 'RUNNING', 'leaseToken', token, 'leaseUntil', untilText, 'fence', fenceText,
@@ -141,7 +140,7 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
       'attempts', b[6], 'workerIds', b[16], 'startedAt', b[15], 'lastAttemptedAt', b[14])
   end
   for i = 1, #waiting do redis.call('HSET', recordKey(waiting[i][2]), 'waitToken', waiting[i][4]) end
-  writeIndex(running)
-  writeIndex({ newLeases })
+  writeIndexes(running)
+  writeIndex(newLeases)
   return rows
 end

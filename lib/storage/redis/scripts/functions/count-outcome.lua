@@ -25,7 +25,8 @@ local function writeCounts(nowMs)
     for outcome, buckets in pairs(outcomes) do
       for bucket, count in pairs(buckets) do
         local field = queueName .. ':' .. outcome .. ':' .. bucket
-        if redis.pcall('HINCRBY', key, field, count) == count then fresh = true end
+        -- A number as an argument is made a text at a price.
+        if redis.pcall('HINCRBY', key, field, count == 1 and '1' or count) == count then fresh = true end
       end
     end
   end

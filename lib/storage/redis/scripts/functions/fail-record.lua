@@ -3,13 +3,13 @@
 local function failRecord(record, nowMs, reason, extra)
   local nowText = string.format('%.0f', nowMs)
   local line = '{"at":' .. nowText .. ',"attempt":' .. string.format('%.0f', record.attempts) .. ',' .. string.sub(reason, 2)
-  writeIndex({ { 'ZREM', leases, record.id } })
-  writeIndex({ { 'ZREM', cellKey(record.queueName, record.name, record.status), record.id } })
+  writeIndex({ 'ZREM', leases, record.id })
+  writeIndex({ 'ZREM', cellKey(record.queueName, record.name, record.status), record.id })
   unplace(record)
   redis.call('HDEL', recordKey(record.id), 'entryId', 'leaseToken', 'leaseUntil', 'waitToken')
   redis.call('HSET', recordKey(record.id), 'status', 'FAILED', 'finishedAt', nowText, 'errors',
     record.errors == '' and line or (record.errors .. '\n' .. line), unpack(extra))
-  writeIndex({ { 'ZADD', cellKey(record.queueName, record.name, 'FAILED'), record.enqueuedAt, record.id } })
+  writeIndex({ 'ZADD', cellKey(record.queueName, record.name, 'FAILED'), record.enqueuedAt, record.id })
   if record.status == 'RUNNING' then
     countOutcome(record.queueName, 'FAILED', nowMs - (tonumber(record.lastAttemptedAt) or nowMs))
   end

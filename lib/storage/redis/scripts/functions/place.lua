@@ -5,7 +5,7 @@ local function place(record, nowMs)
   if due then entryId = addEntry(record.stream, record.id) end
   if entryId == '' then
     local score = due and string.format('%.0f', nowMs + 60000) or record.runAfter
-    writeIndex({ { 'ZADD', delayedKey(record.queueName), score, record.id } })
+    writeIndex({ 'ZADD', delayedKey(record.queueName), score, record.id })
   end
   return entryId
 end

@@ -5,7 +5,7 @@
 local function removeEntries(stream, group, entryIds)
   noteError(redis.pcall('XACK', stream, group, unpack(entryIds)))
   if #entryIds > 2 then
-    local first = redis.pcall('XPENDING', stream, group, '-', '+', 1)
+    local first = redis.pcall('XPENDING', stream, group, '-', '+', '1')
     if #first > 0 and redis.pcall('XTRIM', stream, 'MINID', first[1][1]) == #entryIds then return end
   end
   noteError(redis.pcall('XDEL', stream, unpack(entryIds)))

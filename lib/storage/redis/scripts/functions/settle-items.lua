@@ -4,8 +4,8 @@
 -- What cannot change while an attempt runs is said by the one who settles it: a field read here costs as much as a row of an index.
 local function settleItems(first, last, now)
   local group = ARGV[2]
-  local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
-  local nowText = string.format('%.0f', nowMs)
+  local nowText = timeTexts(now)
+  local nowMs = tonumber(nowText)
   local refused, todo, seen, finished = {}, {}, {}, {}
   local from, to, entries, oldLeases = {}, {}, {}, { 'ZREM', leases }
   local lastTime, enqueuedAt, enqueuedMs
@@ -67,7 +67,7 @@ local function settleItems(first, last, now)
     run = runEnd + 1
   end
   if #todo > 0 then
-    writeIndex(from)
+    writeIndexes(from)
     if group ~= '' then
       for stream, gone in pairs(entries) do
         if #gone > 0 then removeEntries(stream, group, gone) end
@@ -103,8 +103,8 @@ local function settleItems(first, last, now)
         end
       end
     end
-    writeIndex(to)
-    writeIndex({ oldLeases })
+    writeIndexes(to)
+    writeIndex(oldLeases)
     writeCounts(nowMs)
     if #finished > 0 then redis.pcall('PUBLISH', finishedChannel, table.concat(finished, ' ')) end
   end

@@ -16,7 +16,7 @@ local function startAttempt(record, now, call, leaseMs, workerId, extra)
   end
   redis.call('HSET', recordKey(record.id), 'status', 'RUNNING', 'leaseToken', token, 'leaseUntil', untilText, 'fence', fence,
     'attempts', attempts, 'workerIds', workerIds, 'startedAt', startedAt, 'lastAttemptedAt', nowText, unpack(extra))
-  writeIndex({ { 'ZADD', leases, untilText, record.id } })
+  writeIndex({ 'ZADD', leases, untilText, record.id })
   return { 'BEGUN', record.id, record.entryId, token, fence, attempts, untilText, record.queueName, record.name,
     record.priority, record.enqueuedAt, record.args, record.runAfter, nowText, startedAt, workerIds, record.errors,
     format('%.0f', record.crashes), format('%.0f', record.handBacks) }

@@ -1,14 +1,14 @@
--- Reads undelivered entries of the streams in ARGV from `firstStream` on, up to `left` of them, and begins their attempts.
+-- Reads undelivered entries of the streams in ARGV from `firstStream` on, up to `count` (a text) of them, and begins their attempts.
 -- Answers rows of begin-entries.lua, then NOGROUP stream for each stream without its group, INDEX text for an index error;
 -- nil and the error where the first read failed.
-local function takeEntries(firstStream, left, group, consumer, now, call, leaseMs, workerId)
+local function takeEntries(firstStream, count, group, consumer, now, call, leaseMs, workerId)
   local streams, entryIds, ids, notes = {}, {}, {}, {}
-  local n = 0
+  local n, left = 0, tonumber(count)
   for i = firstStream, #ARGV do
     -- COUNT 0 would mean all.
     if left <= 0 then break end
     local stream = ARGV[i]
-    local reply = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', left, 'STREAMS', stream, '>')
+    local reply = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', n == 0 and count or left, 'STREAMS', stream, '>')
     if reply and reply.err then
       if string.find(reply.err, 'NOGROUP', 1, true) then
         notes[#notes + 1] = { 'NOGROUP', stream }
