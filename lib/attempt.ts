@@ -26,8 +26,9 @@ export class Attempt {
   #abort: AbortController | undefined
   /** Why it was aborted. */
   #reason: unknown
-  /** Ends the attempt, whatever the function still does; undefined once it has ended. */
-  #end: ((ending: Ending) => void) | undefined
+  /** Told how the attempt ended, whatever the function still does; undefined before and after. */
+  #ended: ((ending: Ending) => void) | undefined
+  #timer: ReturnType<Clock['setTimeout']> | undefined
 
   constructor(backend: TaskBackend, delivery: Delivery, task: AnyTask, clock: Clock) {
     this.#backend = backend
@@ -46,32 +47,55 @@ export class Attempt {
    */
   lose(reason: LossReason): void {
     this.#abortFor(reason)
-    if (reason instanceof TaskCancelledError) this.#end?.(this.#failed(reason))
+    if (reason instanceof TaskCancelledError) this.#endEarly(reason)
   }
 
   /** The worker stops: tell the function, and do not wait for it. */
   handBack(): void {
     const reason = new TaskHandedBackError(this.record.id)
     this.#abortFor(reason)
-    this.#end?.(this.#failed(reason))
+    this.#endEarly(reason)
   }
 
-  /** Resolves with whatever comes first: the end of the function, its limit of time, a hand-back. Of a cancelled one nothing is called. */
+  /** As `start`, for one that is waited for. */
   run(): Promise<Ending> {
-    if (this.#isCancelled) return Promise.resolve({ cancelled: true })
-    return new Promise((resolve) => {
-      const timer = this.#startTimer()
-      this.#end = (ending) => {
-        this.#end = undefined
-        if (timer !== undefined) this.#clock.clearTimeout(timer)
-        resolve(ending)
-      }
-      // A function that ends after its attempt did is not listened to any more.
-      this.#call().then(
-        (value) => this.#end?.(this.#succeeded(value)),
-        (error: unknown) => this.#end?.(this.#failed(error)),
-      )
-    })
+    return new Promise((resolve) => this.start(resolve))
+  }
+
+  /**
+   * Calls the function. `ended` is called once, in a later step, with whatever comes first: the end of the function, its limit of
+   * time, a hand-back. Of a cancelled one nothing is called.
+   * A callback, as a promise for each of a hundred attempts in hand made the collector move all that they hold to the old
+   * generation: a fifth of a worker's CPU (26.3 -> 21.3 us a task, Node 20).
+   */
+  start(ended: (ending: Ending) => void): void {
+    if (this.#isCancelled) {
+      queueMicrotask(() => ended({ cancelled: true }))
+      return
+    }
+    this.#ended = ended
+    this.#startTimer()
+    // A function that ends after its attempt did is not listened to any more.
+    this.#call().then(
+      (value) => this.#close()?.(this.#succeeded(value)),
+      (error: unknown) => this.#close()?.(this.#failed(error)),
+    )
+  }
+
+  /** Before the function does. Whoever is the cause of it goes on first. */
+  #endEarly(reason: Error): void {
+    const ended = this.#close()
+    if (!ended) return
+    const ending = this.#failed(reason)
+    queueMicrotask(() => ended(ending))
+  }
+
+  /** Whom to tell of the end; undefined when it was told before. */
+  #close(): ((ending: Ending) => void) | undefined {
+    const ended = this.#ended
+    this.#ended = undefined
+    if (this.#timer !== undefined) this.#clock.clearTimeout(this.#timer)
+    return ended
   }
 
   async #call(): Promise<unknown> {
@@ -104,14 +128,14 @@ export class Attempt {
     this.#abort?.abort(reason)
   }
 
-  #startTimer(): ReturnType<Clock['setTimeout']> | undefined {
+  #startTimer(): void {
     const { timeoutMs } = this.task
-    if (timeoutMs === undefined) return undefined
-    return this.#clock.setTimeout(() => {
+    if (timeoutMs === undefined) return
+    this.#timer = this.#clock.setTimeout(() => {
       const cure = 'raise timeoutMs or do less in one task'
       const reason = new TaskTimeoutError(`an attempt of ${this.task.name}`, timeoutMs, cure)
       this.#abortFor(reason)
-      this.#end?.(this.#failed(reason))
+      this.#endEarly(reason)
     }, timeoutMs)
   }
 

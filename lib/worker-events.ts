@@ -103,13 +103,18 @@ export class WorkerNews {
   }
 
   tell<Event extends keyof WorkerEvents>(event: Event, ...facts: WorkerEvents[Event]): void {
+    if (!this.isHeard(event)) return
     for (const listener of this.#emitter.rawListeners(event) as ((...facts: WorkerEvents[Event]) => unknown)[]) {
-      const failed = (error: unknown): void => this.logger.error({ event, error }, 'a listener of the worker failed')
       try {
-        Promise.resolve(listener.apply(this.#emitter, facts)).catch(failed)
+        const answer = listener.apply(this.#emitter, facts)
+        if (answer !== undefined) Promise.resolve(answer).catch((error: unknown) => this.#listenerFailed(event, error))
       } catch (error) {
-        failed(error)
+        this.#listenerFailed(event, error)
       }
     }
+  }
+
+  #listenerFailed(event: keyof WorkerEvents, error: unknown): void {
+    this.logger.error({ event, error }, 'a listener of the worker failed')
   }
 }

@@ -10,6 +10,7 @@ import { TaskCancelledError, TaskLeaseLostError } from './errors.ts'
 import type { HeldLease } from './lease-keeper.ts'
 import type { Delivery, Lease, Settlement } from './storage/storage.ts'
 import { taskRegistry } from './task-registry.ts'
+import { TurnoverMap } from './turnover-map.ts'
 import { batches, WorkerHandBack } from './worker-hand-back.ts'
 import type { WorkerParts } from './worker-parts.ts'
 
@@ -39,7 +40,7 @@ export class WorkerHands {
   readonly ended: Ended[] = []
   readonly #parts: WorkerParts
   readonly #handBacks: WorkerHandBack
-  readonly #inHand = new Map<string, InHand>()
+  readonly #inHand = new TurnoverMap<string, InHand>()
   readonly #toBeAlone: () => void
   #suspect: InHand | undefined
 
@@ -86,8 +87,16 @@ export class WorkerHands {
       if (task) {
         const attempt = new Attempt(backend, delivery, task, systemClock)
         const startedMs = systemClock.monotonicMs()
-        const flags = { started: false, handedBack: false, cancelled: false, closing: false }
-        const hand = { delivery, attempt, sentAtMs, startedMs, ...flags }
+        const hand: InHand = {
+          delivery,
+          attempt,
+          sentAtMs,
+          startedMs,
+          started: false,
+          handedBack: false,
+          cancelled: false,
+          closing: false,
+        }
         this.#inHand.set(lease.id, hand)
         hands.push(hand)
       } else {
@@ -129,9 +138,9 @@ export class WorkerHands {
 
   /** The drain time is over: aborts what runs, and hands it back. */
   handBackRunning(): void {
-    const hands = [...this.#inHand.values()].filter(
-      (hand) => !hand.handedBack && !hand.closing && !this.ended.some((ended) => ended.hand === hand),
-    )
+    const hands = this.#inHand
+      .values()
+      .filter((hand) => !hand.handedBack && !hand.closing && !this.ended.some((ended) => ended.hand === hand))
     for (const { attempt } of hands) attempt.handBack()
     if (hands.length > 0) this.#parts.errands.inBackground(this.#handBack(hands))
   }
@@ -160,7 +169,7 @@ export class WorkerHands {
 
   /** News of that may have been lost: asks whether what is in hand is still wanted. */
   async lookForCancelled(): Promise<void> {
-    const hands = [...this.#inHand.values()].filter(({ closing, handedBack }) => !closing && !handedBack)
+    const hands = this.#inHand.values().filter(({ closing, handedBack }) => !closing && !handedBack)
     for (const batch of batches(hands)) {
       const words = await this.#parts.queue.renew(batch.map(leaseOf))
       for (const [index, hand] of batch.entries()) if (words[index] === 'CANCELLED') this.cancel(leaseOf(hand))
@@ -238,7 +247,7 @@ export class WorkerHands {
     hand.startedMs = systemClock.monotonicMs()
     news.started(delivery.record)
     if (backend.hasListeners('taskStarted')) backend.emit('taskStarted', backend.result(delivery.record))
-    void attempt.run().then((ending) => {
+    attempt.start((ending) => {
       if (hand.handedBack || this.#inHand.get(delivery.lease.id) !== hand) return
       if ('cancelled' in ending) {
         this.#drop(hand)

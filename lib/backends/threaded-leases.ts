@@ -11,6 +11,7 @@ import { lossOf, RENEW_AFTER } from '../lease-keeper.ts'
 import type { HeldLease, Leases } from '../lease-keeper.ts'
 import type { Logger } from '../logger.ts'
 import type { Heartbeat, Lease } from '../storage/storage.ts'
+import { TurnoverMap } from '../turnover-map.ts'
 import type { ServerSettings } from '../storage/redis/redis-client.ts'
 import { TICK_MS } from './block-watch.ts'
 import type { Block } from './block-watch.ts'
@@ -87,7 +88,7 @@ export class ThreadedLeases implements Leases {
   #heartbeat: Heartbeat['fields'] | undefined
   #longest: (Block & { readonly endedAt: number }) | undefined
   readonly #logger: Logger
-  readonly #held = new Map<string, Held>()
+  readonly #held = new TurnoverMap<string, Held>()
   #thread: Worker | undefined
   /** The thread listens, or has ended. */
   #opened: Promise<void> | undefined

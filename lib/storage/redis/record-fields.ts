@@ -213,6 +213,8 @@ export function deliveryOf(row: Row): Delivery {
 
 const timeOf = (text: string | undefined): number | null => (text ? number(text, 0) : null)
 
+const NO_ERRORS: readonly string[] = Object.freeze([])
+
 /** Words of a FIRST row before its records, and for each of them. */
 const FIRST_HEAD = 8
 const FIRST_WORDS = 5
@@ -224,6 +226,7 @@ function* firstDeliveries(row: Row, workerId: string): Iterable<Delivery> {
   const begunAt = Math.floor(fence / 1_000)
   const common = { name, queueName, priority: number(priority, 0), leaseUntil: number(leaseUntil, 0) }
   const dueAt = timeOf(runAfter)
+  const workerIds = Object.freeze([workerId])
   for (let at = FIRST_HEAD; at < row.length; at += FIRST_WORDS) {
     const [id = '', entryId = ''] = [row[at], row[at + 1]]
     const record: StoredRecord = {
@@ -239,8 +242,8 @@ function* firstDeliveries(row: Row, workerId: string): Iterable<Delivery> {
       lastAttemptedAt: begunAt,
       finishedAt: null,
       attempts: 1,
-      workerIds: [workerId],
-      errors: [],
+      workerIds,
+      errors: NO_ERRORS,
       returnValue: null,
       crashes: 0,
       handBacks: 0,

@@ -33,6 +33,9 @@ import type { ScriptCall } from './scripts.ts'
 
 const NO_RECORD = settledRecordOf(undefined)
 
+/** What most tasks return. */
+const NOTHING = 'null'
+
 /** Entries of the own list that one call looks at. */
 const OWN_PAGE = 100
 
@@ -354,18 +357,21 @@ function settleWordsOf(items: readonly Settlement[], records: readonly SettledRe
       ;[first, firstRecord] = [item, record]
       const { queueName, name, priority, runAfter, lastAttemptedAt } = record
       words.push(item.lease.token, item.outcome, String(item.delayMs), queueName, name, String(priority))
-      countAt = words.push(String(runAfter ?? ''), String(lastAttemptedAt ?? 0), '') - 1
+      words.push(String(runAfter ?? ''), String(lastAttemptedAt ?? 0), item.payload === NOTHING ? NOTHING : '')
+      countAt = words.push('') - 1
       count = 0
     }
     count += 1
     words[countAt] = String(count)
-    words.push(item.lease.id, item.payload)
+    words.push(item.lease.id)
+    if (item.payload !== NOTHING) words.push(item.payload)
   })
   return words
 }
 
 function areAlike(a: Settlement, b: Settlement): boolean {
-  return a.lease.token === b.lease.token && a.outcome === b.outcome && a.delayMs === b.delayMs
+  const endAlike = a.outcome === b.outcome && (a.payload === NOTHING) === (b.payload === NOTHING)
+  return a.lease.token === b.lease.token && endAlike && a.delayMs === b.delayMs
 }
 
 function haveInCommon(a: SettledRecord, b: SettledRecord): boolean {

@@ -330,7 +330,8 @@ export function settleWords({
 }: SettleFields): Argument[] {
   const begunMs = lastAttemptedAt || String(Math.floor(Number(fence) / 1_000))
   const record = [queueName, name, priority, runAfter, begunMs]
-  return [leaseToken, outcome, delayMs, ...record, 1, id, payload ?? (outcome === 'SUCCESSFUL' ? 'null' : ERROR)]
+  const own = payload ?? (outcome === 'SUCCESSFUL' ? 'null' : ERROR)
+  return [leaseToken, outcome, delayMs, ...record, ...(own === 'null' ? [own, 1, id] : ['', 1, id, own])]
 }
 
 export type SettleReply = [indexError: string, ...refused: (number | string)[]]

@@ -1,6 +1,6 @@
 -- Writes outcomes for the words of ARGV from `first` to `last`: runs that have token, outcome, delayMs, queueName, name, priority,
--- runAfter, begunMs in common, how many, then id and payload for each. RUNNING -> SUCCESSFUL, FAILED, READY. Judges all, then
--- writes. Answers an index error or '', then for each that was not settled its position, from 1 on, and LOST or BROKEN.
+-- runAfter, begunMs, payload in common, how many, then for each its id, and its payload where the common one is ''.
+-- RUNNING -> SUCCESSFUL, FAILED, READY. Judges all, then writes. Answers an index error or '', then for each that was not settled its position, from 1 on, and LOST or BROKEN.
 -- What cannot change while an attempt runs is said by the one who settles it: a field read here costs as much as a row of an index.
 local function settleItems(first, last, now)
   local group = ARGV[2]
@@ -13,9 +13,10 @@ local function settleItems(first, last, now)
   while run <= last do
     local token, outcome, queueName, name = ARGV[run], ARGV[run + 1], ARGV[run + 3], ARGV[run + 4]
     local begunMs, dueMs = tonumber(ARGV[run + 7]), tonumber(ARGV[run + 6]) or 0
-    local runEnd, isFirst = run + 8 + 2 * tonumber(ARGV[run + 8]), string.sub(token, 1, 2) == '1:'
+    local step = ARGV[run + 8] == '' and 2 or 1
+    local runEnd, isFirst = run + 9 + step * tonumber(ARGV[run + 9]), string.sub(token, 1, 2) == '1:'
     local leave, enter, old
-    for i = run + 9, runEnd, 2 do
+    for i = run + 10, runEnd, step do
       local id, word = ARGV[i], nil
       local record = recordKey(id)
       n = n + 1
@@ -75,7 +76,8 @@ local function settleItems(first, last, now)
     end
     for k = 1, #todo, 3 do
       local head, i, record = todo[k], todo[k + 1], todo[k + 2]
-      local token, outcome, id, payload = ARGV[head], ARGV[head + 1], ARGV[i], ARGV[i + 1]
+      local token, outcome, id, payload = ARGV[head], ARGV[head + 1], ARGV[i], ARGV[head + 8]
+      if payload == '' then payload = ARGV[i + 1] end
       -- `entryId` and `leaseUntil` of what finished say what was, and nobody reads them: an HDEL was a twentieth of a settle.
       if outcome ~= 'READY' and string.sub(token, 1, 2) ~= '1:' then
         redis.call('HDEL', record, 'waitToken')
