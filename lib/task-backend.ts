@@ -137,13 +137,22 @@ export abstract class TaskBackend {
 
   /** Stores one record. With the `id` of an existing record that record is answered and nothing is stored. */
   async enqueue(task: AnyTask, args: readonly unknown[], options: { id?: string } = {}): Promise<TaskResult> {
-    const [result] = await this.#enqueue(task, [args], options.id === undefined ? [] : [options.id])
+    this.validateTask(task)
+    const [result] = await this.store(task, [newRecordOf(task, args, options.id)])
+    this.#logEnqueued(result as TaskResult)
     return result as TaskResult
   }
 
   /** Stores one record for each list of arguments; all are checked before the first is stored. */
   async enqueueMany(task: AnyTask, lists: readonly (readonly unknown[])[]): Promise<TaskResult[]> {
-    return await this.#enqueue(task, lists, [])
+    this.validateTask(task)
+    const records = lists.map((args) => newRecordOf(task, args))
+    const results: TaskResult[] = []
+    for (let start = 0; start < records.length; start += ENQUEUE_BATCH) {
+      results.push(...(await this.store(task, records.slice(start, start + ENQUEUE_BATCH))))
+    }
+    for (const result of results) this.#logEnqueued(result)
+    return results
   }
 
   /**
@@ -221,26 +230,8 @@ export abstract class TaskBackend {
     await this.close()
   }
 
-  async #enqueue(task: AnyTask, lists: readonly (readonly unknown[])[], ids: readonly string[]): Promise<TaskResult[]> {
-    this.validateTask(task)
-    const records = lists.map((args, index): NewRecord => {
-      const json = encodeArgs(args)
-      task.checkArgs(args)
-      return {
-        id: checkId(ids[index]),
-        name: task.name,
-        queueName: task.queueName,
-        priority: task.priority,
-        runAfter: task.runAfter?.getTime() ?? null,
-        args: json,
-      }
-    })
-    const results: TaskResult[] = []
-    for (let start = 0; start < records.length; start += ENQUEUE_BATCH) {
-      results.push(...(await this.store(task, records.slice(start, start + ENQUEUE_BATCH))))
-    }
-    for (const { id, name, queueName } of results) this.logger.debug({ id, name, queueName }, 'task enqueued')
-    return results
+  #logEnqueued({ id, name, queueName }: TaskResult): void {
+    this.logger.debug({ id, name, queueName }, 'task enqueued')
   }
 
   #lacksStorage(): TaskOptionError {
@@ -289,6 +280,19 @@ function newId(): string {
     if (seq === 0) msecs += 1
   }
   return uuid({ random: bytes, msecs, seq })
+}
+
+function newRecordOf(task: AnyTask, args: readonly unknown[], id?: string): NewRecord {
+  const json = encodeArgs(args)
+  task.checkArgs(args)
+  return {
+    id: checkId(id),
+    name: task.name,
+    queueName: task.queueName,
+    priority: task.priority,
+    runAfter: task.runAfter?.getTime() ?? null,
+    args: json,
+  }
 }
 
 function checkId(id: string | undefined): string {

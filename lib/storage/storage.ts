@@ -75,6 +75,8 @@ export interface Brief {
 }
 
 /** A record as it is right after enqueue, for those who have just stored it and need not read it. */
+const NONE: readonly string[] = Object.freeze([])
+
 export function newStoredRecord(record: NewRecord, enqueuedAt: number): StoredRecord {
   const { id, name, queueName, priority, runAfter, args } = record
   // Key by key: with `...record` the same took 13 µs on Node 20, a quarter of an enqueue.
@@ -91,8 +93,8 @@ export function newStoredRecord(record: NewRecord, enqueuedAt: number): StoredRe
     lastAttemptedAt: null,
     finishedAt: null,
     attempts: 0,
-    workerIds: [],
-    errors: [],
+    workerIds: NONE,
+    errors: NONE,
     returnValue: null,
     crashes: 0,
     handBacks: 0,

@@ -9,7 +9,7 @@ import type { InspectionWalk } from './inspection-walk.ts'
 
 /** Names that one step looks at, ours or not. */
 const STEP = '500'
-/** What `stats` keys live, as count-outcome.lua gives it to them. */
+/** What `stats` keys live, as count-in.lua gives it to them. */
 const STATS_SECONDS = '90000'
 
 /** @returns ids of records, in steps; yields what is wrong about the others. */

@@ -72,7 +72,7 @@ function fragments(): [name: string, text: string][] {
       'addEntry',
       'removeEntries',
       'dropEntry',
-      'countOutcome',
+      'countIn',
       'joinArgs',
       'attemptsMade',
       'readRecord',

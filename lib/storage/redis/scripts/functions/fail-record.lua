@@ -11,6 +11,6 @@ local function failRecord(record, nowMs, reason, extra)
     record.errors == '' and line or (record.errors .. '\n' .. line), unpack(extra))
   writeIndex({ 'ZADD', cellKey(record.queueName, record.name, 'FAILED'), record.enqueuedAt, record.id })
   if record.status == 'RUNNING' then
-    countOutcome(record.queueName, 'FAILED', nowMs - (tonumber(record.lastAttemptedAt) or nowMs))
+    countIn(record.queueName, 'FAILED', nowMs - (tonumber(record.lastAttemptedAt) or nowMs), 1)
   end
 end

@@ -16,6 +16,7 @@ local function settleItems(first, last, now)
     local step = ARGV[run + 8] == '' and 2 or 1
     local runEnd, isFirst = run + 9 + step * tonumber(ARGV[run + 9]), string.sub(token, 1, 2) == '1:'
     local leave, enter, old
+    local ended = 0
     for i = run + 10, runEnd, step do
       local id, word = ARGV[i], nil
       local record = recordKey(id)
@@ -52,7 +53,8 @@ local function settleItems(first, last, now)
         size = #todo
         todo[size + 1], todo[size + 2], todo[size + 3] = run, i, record
         if outcome ~= 'READY' then
-          countOutcome(queueName, outcome, nowMs - begunMs, isFirst and begunMs - math.max(enqueuedMs, dueMs))
+          ended = ended + 1
+          if isFirst then countIn(queueName, 'wait', begunMs - math.max(enqueuedMs, dueMs), 1) end
           if v[5] then finished[#finished + 1] = id end
         end
       elseif v[2] == token and token ~= '' and (v[1] == 'SUCCESSFUL' or v[1] == 'FAILED') then
@@ -65,6 +67,7 @@ local function settleItems(first, last, now)
         refused[#refused + 1] = word
       end
     end
+    if ended > 0 then countIn(queueName, outcome, nowMs - begunMs, ended) end
     run = runEnd + 1
   end
   if #todo > 0 then

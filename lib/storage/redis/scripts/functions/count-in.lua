@@ -2,7 +2,7 @@
 -- <queue>:wait:<bucket>. Bucket b holds times below 2^b ms. One HINCRBY a field; EXPIRE only when a field is new.
 -- Kept apart until the end, and each bucket found once a call: in a batch most names and many times are the same.
 local counts, bucketOf = {}, {}
-local function countIn(queueName, outcome, ms)
+local function countIn(queueName, outcome, ms, times)
   local bucket = ms >= 1 and bucketOf[ms] or 0
   if ms >= 1 and bucket == 0 then
     local rest = ms
@@ -13,11 +13,7 @@ local function countIn(queueName, outcome, ms)
   counts[queueName] = outcomes
   local buckets = outcomes[outcome] or {}
   outcomes[outcome] = buckets
-  buckets[bucket] = (buckets[bucket] or 0) + 1
-end
-local function countOutcome(queueName, outcome, runMs, waitMs)
-  countIn(queueName, outcome, runMs)
-  if waitMs then countIn(queueName, 'wait', waitMs) end
+  buckets[bucket] = (buckets[bucket] or 0) + times
 end
 local function writeCounts(nowMs)
   local key, fresh = statsKey(string.format('%.0f', math.floor(nowMs / 60000))), false
