@@ -65,8 +65,8 @@ export class Attempt {
   /**
    * Calls the function. `ended` is called once, in a later step, with whatever comes first: the end of the function, its limit of
    * time, a hand-back. Of a cancelled one nothing is called.
-   * A callback, as a promise for each of a hundred attempts in hand made the collector move all that they hold to the old
-   * generation: a fifth of a worker's CPU (26.3 -> 21.3 us a task, Node 20).
+   * A callback and no promise, for those who have many in hand: with it, and with maps in which nothing grows old
+   * (turnover-map.ts), a worker takes a sixth less CPU (23.4 -> 19.1 us a task at concurrency 100, Node 20).
    */
   start(ended: (ending: Ending) => void): void {
     if (this.#isCancelled) {

@@ -1,8 +1,8 @@
 /**
  * A map whose entries come and go all the time. A Map in V8 copies its table into a new one each time it is full of deleted rows, and
  * links the old table to the new. Once one table has grown old its garbage keeps the next alive, and all that is in it, until the
- * whole heap is collected: every record that a busy worker took was moved to the old generation (26 % of its memory and a tenth of
- * its CPU, Node 20). This one begins another Map now and then, which breaks the chain.
+ * whole heap is collected: each record that a busy worker took was moved to the old generation, a tenth of the worker's CPU (Node
+ * 20). This one begins another Map now and then, which breaks the chain.
  */
 const FEWEST = 128
 

@@ -6,6 +6,7 @@ import { eventually } from '../../support/eventually.ts'
 import {
   aClaim,
   aReclaim,
+  aRecord,
   aTake,
   beginOne,
   countsOf,
@@ -62,6 +63,29 @@ overEveryStorage('settle', (it) => {
       leaseUntil: settled.leaseUntil,
     })
     expect(await countsOf(storage)).to.deep.equal({ READY: 0, RUNNING: 0, SUCCESSFUL: 1, FAILED: 0 })
+    expect(await depthOf(storage)).to.deep.equal({ entries: 0, delayed: 0 })
+    expect(await storage.forget('first.holder')).to.equal('FORGOTTEN')
+  })
+
+  it('writes the same whether the caller hands the record along or has it looked up, side by side in one call', async ({
+    storage,
+  }) => {
+    const kinds = [{}, { priority: 5 }, { priority: -5 }, { runAfter: 1_000 }, { name: 'other' }]
+    await storage.enqueue(kinds.flatMap((kind) => [aRecord(kind), aRecord(kind), aRecord(kind)]))
+    const { begun } = await storage.take(aTake('first', { count: 100 }))
+    expect(begun).to.have.lengthOf(15)
+    const items = begun.map((delivery, index) => {
+      const item = success(delivery, index % 5 === 0 ? '"own"' : 'null')
+      return index % 2 === 0 ? item : { ...item, record: delivery.record }
+    })
+    items.push({ ...success(only(begun.slice(0, 1))), lease: { id: randomUUID(), token: '1:x.1', entryId: '1-1' } })
+    expect(await storage.settle(items)).to.deep.equal([...begun.map(() => 'SETTLED'), 'LOST'])
+    for (const [index, { record }] of begun.entries()) {
+      const settled = await read(storage, record.id)
+      expect(settled).to.include({ status: 'SUCCESSFUL', returnValue: index % 5 === 0 ? '"own"' : 'null' })
+      expect(settled).to.include({ priority: record.priority, startedAt: record.startedAt, attempts: 1 })
+    }
+    expect(await countsOf(storage)).to.deep.equal({ READY: 0, RUNNING: 0, SUCCESSFUL: 12, FAILED: 0 })
     expect(await depthOf(storage)).to.deep.equal({ entries: 0, delayed: 0 })
     expect(await storage.forget('first.holder')).to.equal('FORGOTTEN')
   })

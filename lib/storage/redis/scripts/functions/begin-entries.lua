@@ -6,7 +6,8 @@
 --   BEGUN id entryId token fence attempts leaseUntil queueName name priority enqueuedAt args runAfter
 --         lastAttemptedAt startedAt workerIds errors crashes handBacks
 --   HELD id | DROPPED id | BROKEN id
--- Ten fields are read for a first attempt and the rest only later on: fields read in Lua are most of a take's time.
+-- Ten fields are read for a first attempt and the rest only later on: fields read in Lua are most of a take's time. A record with a
+-- `fence` was attempted before.
 local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId, own)
   local format = string.format
   local nowText, fenceText = timeTexts(now)
@@ -67,7 +68,8 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
         local fence = format('%.0f', math.max(lastFence + 1, nowUs))
         row = nil
         local begun = { 'BEGUN', id, entryId, attempts .. ':' .. call, fence, attempts, untilText, queueName, name,
-          priority, enqueuedAt, joinArgs(key, v[7], v[10]), v[9] or '', nowText, startedAt, workerIds, w[4] or '', w[5] or '0', w[6] or '0' }
+          priority, enqueuedAt, joinArgs(key, v[7], v[10]), v[9] or '', nowText, startedAt, workerIds, w[4] or '', w[5] or '0',
+          w[6] or '0' }
         rows[#rows + 1], again[#again + 1] = begun, begun
         -- It stays at its limit of crashes, and waits to run alone again.
         if type(w[8]) == 'string' then waiting[#waiting + 1] = begun end

@@ -1,6 +1,7 @@
 -- Writes outcomes for the words of ARGV from `first` to `last`: runs that have token, outcome, delayMs, queueName, name, priority,
 -- runAfter, begunMs, payload in common, how many, then for each its id, and its payload where the common one is ''.
--- RUNNING -> SUCCESSFUL, FAILED, READY. Judges all, then writes. Answers an index error or '', then for each that was not settled its position, from 1 on, and LOST or BROKEN.
+-- RUNNING -> SUCCESSFUL, FAILED, READY. Judges all, then writes.
+-- Answers an index error or '', then for each that was not settled its position, from 1 on, and LOST or BROKEN.
 -- What cannot change while an attempt runs is said by the one who settles it: a field read here costs as much as a row of an index.
 local function settleItems(first, last, now)
   local group = ARGV[2]
