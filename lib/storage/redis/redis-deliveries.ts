@@ -234,7 +234,14 @@ export class RedisDeliveries implements DeliveryStorage {
       const replies = await this.#link.pipeline('read records', (pipeline) => {
         for (const { lease } of unknown) pipeline.hmget(this.#link.keys.record(lease.id), ...SETTLED_FIELDS)
       })
-      unknown.forEach(({ lease }, index) => found.set(lease.id, settledRecordOf(replies[index])))
+      unknown.forEach(({ lease }, index) => {
+        const reply = replies[index]
+        // A key of another type: the script answers BROKEN.
+        if (reply instanceof Error && !isWrongType(reply)) {
+          throw storageError(reply, 'read records', this.#link.factory.address)
+        }
+        found.set(lease.id, settledRecordOf(reply))
+      })
     }
     return items.map(({ record, lease }) => record ?? found.get(lease.id) ?? NO_RECORD)
   }
@@ -348,33 +355,32 @@ function claimArgs({ consumer, call, leaseMs, workerId }: Claim): string[] {
 /** Outcomes as settle-items.lua takes them: what neighbours have in common is said once. */
 function settleWordsOf(items: readonly Settlement[], records: readonly SettledRecord[]): string[] {
   const words: string[] = []
-  let [first, firstRecord] = [items[0], records[0]]
-  let countAt = -1
+  let run: { readonly item: Settlement; readonly record: SettledRecord; readonly countAt: number } | undefined
   let count = 0
   items.forEach((item, index) => {
     const record = records[index] ?? NO_RECORD
-    if (countAt === -1 || !first || !firstRecord || !areAlike(first, item) || !haveInCommon(firstRecord, record)) {
-      ;[first, firstRecord] = [item, record]
+    const { lease, outcome, payload, delayMs } = item
+    if (!run || !endAlike(run.item, item) || !areAlike(run.record, record)) {
       const { queueName, name, priority, runAfter, lastAttemptedAt } = record
-      words.push(item.lease.token, item.outcome, String(item.delayMs), queueName, name, String(priority))
-      words.push(String(runAfter ?? ''), String(lastAttemptedAt ?? 0), item.payload === NOTHING ? NOTHING : '')
-      countAt = words.push('') - 1
+      words.push(lease.token, outcome, String(delayMs), queueName, name, String(priority), String(runAfter ?? ''))
+      words.push(String(lastAttemptedAt ?? 0), payload === NOTHING ? NOTHING : '')
+      run = { item, record, countAt: words.push('') - 1 }
       count = 0
     }
     count += 1
-    words[countAt] = String(count)
-    words.push(item.lease.id)
-    if (item.payload !== NOTHING) words.push(item.payload)
+    words[run.countAt] = String(count)
+    words.push(lease.id)
+    if (payload !== NOTHING) words.push(payload)
   })
   return words
 }
 
-function areAlike(a: Settlement, b: Settlement): boolean {
-  const endAlike = a.outcome === b.outcome && (a.payload === NOTHING) === (b.payload === NOTHING)
-  return a.lease.token === b.lease.token && endAlike && a.delayMs === b.delayMs
+function endAlike(a: Settlement, b: Settlement): boolean {
+  const returnAlike = (a.payload === NOTHING) === (b.payload === NOTHING)
+  return a.lease.token === b.lease.token && a.outcome === b.outcome && returnAlike && a.delayMs === b.delayMs
 }
 
-function haveInCommon(a: SettledRecord, b: SettledRecord): boolean {
+function areAlike(a: SettledRecord, b: SettledRecord): boolean {
   const isOneTask = a.queueName === b.queueName && a.name === b.name && a.priority === b.priority
   return isOneTask && a.runAfter === b.runAfter && a.lastAttemptedAt === b.lastAttemptedAt
 }
