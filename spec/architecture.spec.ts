@@ -15,7 +15,16 @@ const LIB = fileURLToPath(new URL('../lib/', import.meta.url))
 const GROUPS: readonly (readonly string[])[] = [
   // 0 ground, for every layer
   [
-    ...['errors.ts', 'task-status.ts', 'clock.ts', 'logger.ts', 'json.ts', 'args-schema.ts', 'options.ts'],
+    ...[
+      'errors.ts',
+      'task-status.ts',
+      'clock.ts',
+      'logger.ts',
+      'json.ts',
+      'args-schema.ts',
+      'options.ts',
+      'turnover-map.ts',
+    ],
     'task-backends.ts',
   ],
   // 1 storage

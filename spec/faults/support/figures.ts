@@ -2,7 +2,7 @@
 import type { Redis } from 'ioredis'
 import type { Keys } from '../../../lib/storage/redis/keys.ts'
 
-/** The fields of a record that a verdict asks for; '' where one is missing. */
+/** The fields of a record that a verdict asks for; '' where one is missing. A first attempt writes no `attempts`, but a `fence`. */
 export interface EndedRecord {
   readonly status: string
   readonly returnValue: string
@@ -19,7 +19,7 @@ export interface ServerFigures {
   readonly connectionsReceived: number
 }
 
-const FIELDS = ['status', 'returnValue', 'enqueuedAt', 'runAfter', 'attempts'] as const
+const FIELDS = ['status', 'returnValue', 'enqueuedAt', 'runAfter', 'attempts', 'fence'] as const
 
 export async function serverFigures(redis: Redis, keys: Keys, ids: readonly string[]): Promise<ServerFigures> {
   const records = new Map<string, EndedRecord>()
@@ -29,11 +29,12 @@ export async function serverFigures(redis: Redis, keys: Keys, ids: readonly stri
     for (const id of batch) pipeline.hmget(keys.record(id), ...FIELDS)
     const replies = (await pipeline.exec()) ?? []
     batch.forEach((id, index) => {
-      const [status, returnValue, enqueuedAt, runAfter, attempts] = (replies[index]?.[1] ?? []) as (string | null)[]
+      const values = (replies[index]?.[1] ?? []) as (string | null)[]
+      const [status, returnValue, enqueuedAt, runAfter, attempts, fence] = values
       if (!status) return
       records.set(id, {
         ...{ status, returnValue: returnValue ?? '', enqueuedAt: Number(enqueuedAt) },
-        ...{ runAfter: Number(runAfter ?? ''), attempts: Number(attempts ?? '') },
+        ...{ runAfter: Number(runAfter ?? ''), attempts: Number(attempts ?? (fence ? 1 : 0)) },
       })
     })
   }
