@@ -91,7 +91,7 @@ const MUTANTS = [
     row: 'F5',
     wrong: 'settle does not compare tokens',
     text: "elseif v[2] == token and token ~= '' and v[1] == 'RUNNING' then",
-    instead: "elseif v[1] == 'RUNNING' then",
+    instead: "elseif token ~= '' then",
     cases: 'frozen worker settles',
   },
   {
@@ -216,7 +216,7 @@ const MUTANTS = [
     row: 'F16',
     wrong: 'settle does not compare tokens',
     text: "elseif v[2] == token and token ~= '' and v[1] == 'RUNNING' then",
-    instead: "elseif v[1] == 'RUNNING' then",
+    instead: "elseif token ~= '' then",
     cases: 'paused for all',
   },
   {
@@ -362,7 +362,7 @@ const MUTANTS = [
     row: 'F31',
     wrong: 'a retry is written whoever holds the record',
     text: "elseif v[2] == token and token ~= '' and v[1] == 'RUNNING' then",
-    instead: "elseif v[1] == 'RUNNING' then",
+    instead: "elseif token ~= '' then",
   },
   {
     row: 'F32',
