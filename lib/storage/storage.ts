@@ -74,9 +74,10 @@ export interface Brief {
   readonly argsBytes: number
 }
 
-/** A record as it is right after enqueue, for those who have just stored it and need not read it. */
-const NONE: readonly string[] = Object.freeze([])
+/** No workers, no errors: one list for all records. */
+export const NONE: readonly string[] = Object.freeze([])
 
+/** A record as it is right after enqueue, for those who have just stored it and need not read it. */
 export function newStoredRecord(record: NewRecord, enqueuedAt: number): StoredRecord {
   const { id, name, queueName, priority, runAfter, args } = record
   // Key by key: with `...record` the same took 13 µs on Node 20, a quarter of an enqueue.

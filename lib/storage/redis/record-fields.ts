@@ -4,6 +4,7 @@
  */
 import { LAST_TIME } from '../../clock.ts'
 import { isFinal, isTaskStatus } from '../../task-status.ts'
+import { NONE } from '../storage.ts'
 import { ARGS_FIELDS } from './args-pieces.ts'
 import type { Delivery, FoundRecord, SettledRecord, StoredRecord, Taken } from '../storage.ts'
 
@@ -213,8 +214,6 @@ export function deliveryOf(row: Row): Delivery {
 
 const timeOf = (text: string | undefined): number | null => (text ? number(text, 0) : null)
 
-const NO_ERRORS: readonly string[] = Object.freeze([])
-
 /** Words of a FIRST row before its records, and for each of them. */
 const FIRST_HEAD = 8
 const FIRST_WORDS = 5
@@ -243,7 +242,7 @@ function* firstDeliveries(row: Row, workerId: string): Iterable<Delivery> {
       finishedAt: null,
       attempts: 1,
       workerIds,
-      errors: NO_ERRORS,
+      errors: NONE,
       returnValue: null,
       crashes: 0,
       handBacks: 0,

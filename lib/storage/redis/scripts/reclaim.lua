@@ -90,9 +90,8 @@ for i = 1, #pending do
       local record, why = readRecord(id)
       if why == 'BROKEN' then
         -- Left for the doctor.
-      elseif not record or record.entryId ~= entryId or record.stream ~= stream then
-        dropEntry(stream, entryId, id)
-      elseif record.status == 'SUCCESSFUL' or record.status == 'FAILED' then
+      elseif not record or record.entryId ~= entryId or record.stream ~= stream or record.status == 'SUCCESSFUL'
+        or record.status == 'FAILED' then
         dropEntry(stream, entryId, id)
       elseif record.status == 'RUNNING' then
         if record.leaseUntil > nowMs then
