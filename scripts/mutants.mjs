@@ -90,7 +90,7 @@ const MUTANTS = [
   {
     row: 'F5',
     wrong: 'settle does not compare tokens',
-    text: "elseif v[2] == token and token ~= '' and v[1] == 'RUNNING' then",
+    text: "elseif isOwn and v[1] == 'RUNNING' then",
     instead: "elseif token ~= '' then",
     cases: 'frozen worker settles',
   },
@@ -215,7 +215,7 @@ const MUTANTS = [
   {
     row: 'F16',
     wrong: 'settle does not compare tokens',
-    text: "elseif v[2] == token and token ~= '' and v[1] == 'RUNNING' then",
+    text: "elseif isOwn and v[1] == 'RUNNING' then",
     instead: "elseif token ~= '' then",
     cases: 'paused for all',
   },
@@ -361,7 +361,7 @@ const MUTANTS = [
   {
     row: 'F31',
     wrong: 'a retry is written whoever holds the record',
-    text: "elseif v[2] == token and token ~= '' and v[1] == 'RUNNING' then",
+    text: "elseif isOwn and v[1] == 'RUNNING' then",
     instead: "elseif token ~= '' then",
   },
   {

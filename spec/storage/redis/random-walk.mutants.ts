@@ -27,14 +27,14 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'no token compare in settle',
     file: 'functions/settle-items.lua',
-    text: "elseif v[2] == token and token ~= '' and v[1] == 'RUNNING' then",
+    text: "elseif isOwn and v[1] == 'RUNNING' then",
     instead: "elseif v[1] == 'RUNNING' then",
   },
   {
     name: 'a settle of what has its end',
     file: 'functions/settle-items.lua',
-    text: "elseif v[2] == token and token ~= '' and v[1] == 'RUNNING' then",
-    instead: "elseif v[2] == token and token ~= '' then",
+    text: "elseif isOwn and v[1] == 'RUNNING' then",
+    instead: 'elseif isOwn then',
   },
   {
     name: 'no look at the token of what has its end in settle',

@@ -23,13 +23,14 @@ local function settleItems(first, last, now)
       local record = recordKey(id)
       n = n + 1
       local v = redis.pcall('HMGET', record, 'status', 'leaseToken', 'entryId', 'enqueuedAt', 'watched')
+      local isOwn = token ~= '' and v[2] == token
       if v.err then
         word = 'BROKEN'
       elseif seen[id] == token then
         -- Twice in one call.
-      elseif v[2] == token and token ~= '' and v[1] == 'RUNNING' and (queueName == '' or name == '') then
+      elseif isOwn and v[1] == 'RUNNING' and (queueName == '' or name == '') then
         word = 'BROKEN'
-      elseif v[2] == token and token ~= '' and v[1] == 'RUNNING' then
+      elseif isOwn and v[1] == 'RUNNING' then
         seen[id] = token
         if v[4] ~= lastTime or not enqueuedAt then
           lastTime = v[4]
@@ -58,7 +59,7 @@ local function settleItems(first, last, now)
           if isFirst then countIn(queueName, 'wait', begunMs - math.max(enqueuedMs, dueMs), 1) end
           if v[5] then finished[#finished + 1] = id end
         end
-      elseif v[2] == token and token ~= '' and (v[1] == 'SUCCESSFUL' or v[1] == 'FAILED') then
+      elseif isOwn and (v[1] == 'SUCCESSFUL' or v[1] == 'FAILED') then
         -- Settled before: the token of the attempt that ended a record stays on it.
       elseif redis.call('HGET', record, 'lastMove') ~= 'settle ' .. token then
         word = 'LOST'
