@@ -255,6 +255,11 @@ export class StreamQueue {
     return await this.#storage.forget(this.consumer)
   }
 
+  /** Whether that is the token of an attempt that was begun for this consumer. */
+  isOwn(token: string): boolean {
+    return token.slice(token.indexOf(':') + 1).startsWith(`${this.#holder}.`)
+  }
+
   /** A new claim, with a call number of its own. */
   #claim(workerId = this.workerId): Claim {
     this.#calls += 1

@@ -30,6 +30,9 @@ export interface InHand {
   closing: boolean
 }
 
+/** How many cancels wait for the attempt that they are of. Each is a token of this worker, so in fact they are few. */
+const MOST_EARLY_CANCELS = 100
+
 export interface Ended {
   readonly hand: InHand
   readonly settlement: Settlement
@@ -41,6 +44,8 @@ export class WorkerHands {
   readonly #parts: WorkerParts
   readonly #handBacks: WorkerHandBack
   readonly #inHand = new TurnoverMap<string, InHand>()
+  /** Tokens whose cancel was heard of before the answer that begins them. */
+  readonly #cancelledEarly = new Set<string>()
   readonly #toBeAlone: () => void
   #suspect: InHand | undefined
 
@@ -76,6 +81,7 @@ export class WorkerHands {
     const hands: InHand[] = []
     for (const delivery of deliveries) {
       const { lease, record } = delivery
+      if (this.#wasCancelled(delivery)) continue
       const held = this.#inHand.get(lease.id)
       if (held) {
         // The same record by two ways: the newer token is the live one.
@@ -165,6 +171,7 @@ export class WorkerHands {
   cancel({ id, token }: Pick<Lease, 'id' | 'token'>): void {
     const hand = this.#inHand.get(id)
     if (hand?.delivery.lease.token === token) this.#leaseLost(hand, new TaskCancelledError())
+    else if (this.#parts.queue.isOwn(token)) this.#rememberCancel(`${id} ${token}`)
   }
 
   /** News of that may have been lost: asks whether what is in hand is still wanted. */
@@ -174,6 +181,22 @@ export class WorkerHands {
       const words = await this.#parts.queue.renew(batch.map(leaseOf))
       for (const [index, hand] of batch.entries()) if (words[index] === 'CANCELLED') this.cancel(leaseOf(hand))
     }
+  }
+
+  /** Its message may be here before the answer that begins the attempt; where that never comes the oldest is forgotten. */
+  #rememberCancel(attempt: string): void {
+    for (const oldest of this.#cancelledEarly) {
+      if (this.#cancelledEarly.size < MOST_EARLY_CANCELS) break
+      this.#cancelledEarly.delete(oldest)
+    }
+    this.#cancelledEarly.add(attempt)
+  }
+
+  /** It has its end already: nothing is left to start. */
+  #wasCancelled({ lease, record }: Delivery): boolean {
+    if (this.#cancelledEarly.size === 0 || !this.#cancelledEarly.delete(`${lease.id} ${lease.token}`)) return false
+    this.#parts.news.tell('cancelled', { id: record.id, name: record.name })
+    return true
   }
 
   #startAll(hands: readonly InHand[]): void {

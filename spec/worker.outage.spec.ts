@@ -3,6 +3,7 @@ import { expect } from 'chai'
 import { setImmediate } from 'node:timers/promises'
 import { executor, StorageUnavailableError, task, TaskAbandonedError } from '../lib/index.ts'
 import type { Storage } from '../lib/index.ts'
+import type { CancelWatcher } from '../lib/storage/storage.ts'
 import { abandon, caught, DAY_MS } from './backends/backends-under-test.ts'
 import { Gate, overEveryWorker, settledBy } from './faults/support/workers.ts'
 import { eventually } from './support/eventually.ts'
@@ -115,6 +116,41 @@ overEveryWorker(
   },
   { claimTimeoutSeconds: 1 },
 )
+
+overEveryWorker('Worker: a cancel that is heard of before the attempt', (bench) => {
+  it('leaves nothing to start', async () => {
+    let runs = 0
+    const counted = task('counted', () => void (runs += 1))
+    const { storage } = bench.backend
+    const { take, watchCancels } = storage
+    const watchers: CancelWatcher[] = []
+    storage.watchCancels = (watcher) => {
+      watchers.push(watcher)
+      return watchCancels.call(storage, watcher)
+    }
+    storage.take = async (request) => {
+      const taken = await take.call(storage, request)
+      const [delivery] = taken.begun
+      if (!delivery) return taken
+      storage.take = take
+      await (await bench.backend.records.find(delivery.lease.id)).cancel()
+      // Said again here, as the worker may not have subscribed yet.
+      for (const watcher of watchers) watcher.cancelled(delivery.lease)
+      return taken
+    }
+    const worker = bench.make({ concurrency: 1, maxTasks: 1 })
+    const told: string[] = []
+    worker.on('cancelled', (event) => void told.push(event.id))
+    const { id } = await counted.enqueue()
+    await worker.start()
+    expect(await bench.reached(id, 'FAILED')).to.include({ attempts: 1 })
+    // It does not count, and its slot is free.
+    const second = await counted.enqueue()
+    await bench.reached(second.id, 'SUCCESSFUL')
+    expect(told).to.deep.equal([id])
+    expect(runs).to.equal(1)
+  })
+})
 
 overEveryWorker('Executor', (bench) => {
   it('runs a record at its limit of crashes although the answer that it may start was lost', async () => {
