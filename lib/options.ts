@@ -143,6 +143,8 @@ interface TextFacts extends Facts<string> {
   readonly maxLength?: number
   /** The permitted texts in words. */
   readonly shape?: string
+  /** What no pattern says: the cure of a text that is refused all the same, undefined for one that is fine. */
+  readonly fault?: (value: string) => string | undefined
 }
 
 /** A text, by default of 1 to 1000 characters. */
@@ -156,7 +158,9 @@ export function text<const F extends TextFacts>(facts: F): Built<string, F> {
     facts,
     (value) => {
       if (typeof value !== 'string' || value.length < minLength || value.length > maxLength) return undefined
-      return pattern === undefined || pattern.test(value) ? { value } : undefined
+      if (pattern && !pattern.test(value)) return undefined
+      const fault = facts.fault?.(value)
+      return fault === undefined ? { value } : { cure: fault }
     },
     { maxLength, ...(pattern && { pattern }) },
   )

@@ -3,7 +3,7 @@ import { isLogger, silentLogger } from '../logger.ts'
 import type { Logger } from '../logger.ts'
 import { anything, checkOptions, flag, integer, listOf, NAME_PATTERN, text } from '../options.ts'
 import type { Leases } from '../lease-keeper.ts'
-import { driverOptions } from '../storage/redis/redis-client.ts'
+import { driverOptions, faultOfUrl } from '../storage/redis/redis-client.ts'
 import type { RedisClientLike, RedisSettings, ServerSettings } from '../storage/redis/redis-client.ts'
 import type { RetryOptions } from '../retry-policy.ts'
 import { openRedis } from '../storage/sharded/redis-shards.ts'
@@ -68,6 +68,7 @@ export const REDIS_BACKEND_OPTIONS = Object.freeze({
     pattern: /^(rediss?|valkeys?|unix):\/\/\S*$/,
     maxLength: 2_000,
     shape: 'a redis://, rediss://, valkey://, valkeys:// or unix:// URL',
+    fault: faultOfUrl,
     description: `where the server is; ${DEFAULT_URL} when left out`,
   }),
   redisHost: text({ maxLength: 255, description: 'host, instead of an URL' }),

@@ -6,6 +6,7 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
 import { TaskError, TaskOptionError, verbatim } from '../errors.ts'
+import { checkOptions, listOf, oneOf } from '../options.ts'
 
 export const ACTIONS = ['view', 'run', 'execute', 'retry', 'delete', 'purge', 'enqueue'] as const
 
@@ -103,6 +104,13 @@ function hostOf(origin: string): string | undefined {
   }
 }
 
+const BEARER_OPTIONS = Object.freeze({
+  actions: listOf(oneOf(ACTIONS, { description: 'an action' }), {
+    default: ACTIONS,
+    description: 'what the token may do',
+  }),
+})
+
 /** What travels in a header whole, and is not guessed. */
 const SECRET = /^[\x21-\x2b\x2d-\x7e]{16,4096}$/
 
@@ -111,7 +119,7 @@ const SECRET = /^[\x21-\x2b\x2d-\x7e]{16,4096}$/
  *
  * @param secrets one, or several while they are rotated.
  * @param options.actions what the token may do; everything when left out.
- * @throws TaskOptionError a secret is shorter than 16 characters, or holds a space or a comma.
+ * @throws TaskOptionError a secret is shorter than 16 characters, or holds a space or a comma; there is no such option or action.
  */
 export function bearerToken(
   secrets: string | readonly string[],
@@ -120,7 +128,7 @@ export function bearerToken(
   const digest = (text: string): Buffer => createHash('sha256').update(text).digest()
   const given: readonly unknown[] = typeof secrets === 'string' ? [secrets] : Array.isArray(secrets) ? secrets : []
   const list = given.filter((secret) => typeof secret === 'string' && SECRET.test(secret)) as string[]
-  const { actions = ACTIONS } = options
+  const { actions } = checkOptions('options', BEARER_OPTIONS, options)
   if (list.length === 0 || list.length < given.length) {
     const cure = 'make one with: node -p "crypto.randomBytes(32).toString(\'base64url\')"'
     const shape = 'a text of at least 16 characters without spaces or commas'

@@ -413,6 +413,43 @@ describe('RedisTaskBackend', () => {
     expect(await elsewhere.records.filter().count()).to.equal(0)
   })
 
+  for (const wrong of [
+    ':pa#ss@h',
+    ':pa/ss@h',
+    ':pa?ss@h',
+    ':pa%ss@h',
+    'h:abc',
+    'h:99999',
+    'h/abc',
+    'h?db=x',
+    'h/1/2',
+  ]) {
+    it(`says what is wrong with the URL redis://${wrong}, and shows no password`, async () => {
+      const error = await caught(() => new RedisTaskBackend({ redisUrl: `redis://${wrong}` }))
+      expect(error).to.be.instanceOf(TaskOptionError).with.property('field', 'options.redisUrl')
+      expect((error as Error).message)
+        .to.match(/%23 %2F %3F %25 %40 %3A|number of a database/)
+        .and.not.match(/pa.ss/)
+    })
+  }
+
+  it('takes no other database than the one that was asked for', async () => {
+    const { host, port, url } = await sharedRedisServer()
+    const keyPrefix = `spec-${randomUUID()}`
+    const none = closedAtEnd(new RedisTaskBackend({ redisUrl: `redis://${host}:${port}/99`, keyPrefix }))
+    const echo = task('echo', (n: number) => n)
+    const tried = Array.from({ length: 300 }, (_, n) => caught(none.enqueue(echo, [n])))
+    for (const error of await Promise.all(tried)) {
+      expect(error).to.be.instanceOf(StorageUnavailableError)
+      expect((error as Error).message)
+        .to.contain('DB index is out of range')
+        .and.contain('/99 (give a database')
+    }
+    expect(await caught(none.storage.connect())).to.be.instanceOf(StorageUnavailableError)
+    const zero = closedAtEnd(new RedisTaskBackend({ redisUrl: url, keyPrefix }))
+    expect(await zero.records.filter().count()).to.equal(0)
+  })
+
   it('logs in with user and password, and says what is wrong when it may not', async () => {
     await using server = await startRedisServer({ args: ['--requirepass', 's3cr:t@/'] })
     const password = 's3cr:t@/'

@@ -360,6 +360,14 @@ describe('access', () => {
       expect(ask(check, `Bearer ${secret}`, 'delete')).to.equal(false)
     })
 
+    it('refuses an option or an action that it does not know, rather than permit all or nothing', () => {
+      const made = (options: object) => (): unknown => bearerToken(secret, options)
+      expect(made({ action: ['run'] })).to.throw(TaskOptionError, 'did you mean "actions"?')
+      expect(made({ actions: ['runs'] })).to.throw(TaskOptionError, 'did you mean "run"?')
+      expect(made({ actions: 'run' })).to.throw(TaskOptionError, 'put it into a list')
+      expect(ask(bearerToken(secret, { actions: [] }), `Bearer ${secret}`)).to.equal(false)
+    })
+
     it('refuses empty and short secrets when it is made, and does not show them', () => {
       for (const wrong of ['', 'short', 'long enough, but with spaces', [], [''], undefined]) {
         expect(() => bearerToken(wrong as string))

@@ -29,6 +29,7 @@ const UNAVAILABLE: readonly (readonly [pattern: RegExp, cure: string])[] = [
     /NOAUTH|WRONGPASS|NOPERM|invalid password|without any password|user executing the script can|ACL failure/,
     "check the user's name, password and ACL",
   ],
+  [/DB index is out of range|SELECT is not allowed/, 'give a database that the server has; a cluster has 0 alone'],
   [/READONLY|UNBLOCKED/, 'this server is a replica; the connection is made anew, or give the address of the master'],
   [/sentinel/i, 'no sentinel knows a master that answers; try again in a moment'],
   [/LOADING|MASTERDOWN|BUSY /, 'the server is starting or busy; try again in a moment'],
@@ -72,6 +73,11 @@ const DEMOTED_PAUSE_MS = 500
 
 function isDemoted(error: unknown): boolean {
   return error instanceof Error && /READONLY|UNBLOCKED/.test(error.message)
+}
+
+/** The driver's own SELECT was refused, whatever the reason. */
+function isOfSelect(error: Error & { readonly command?: { readonly name?: string } }): boolean {
+  return error.command?.name === 'select'
 }
 
 export class Connection {
@@ -141,12 +147,14 @@ export class Connection {
     client.on('error', (error: Error) => {
       const known = this.#outage !== undefined
       this.#outage = error
+      // The driver would go on, in database 0.
+      if (isOfSelect(error)) this.replace(client)
       if (known || this.#closed) return
       const facts = { role: this.#role, address: this.#factory.address, reason: redactUrl(error.message) }
       this.#logger.warn(facts, 'the connection to the storage is lost; it is tried again until it is back')
     })
     client.on('ready', () => {
-      if (!this.#outage) return
+      if (!this.#outage || client !== this.#client) return
       this.#outage = undefined
       this.#logger.info({ role: this.#role, address: this.#factory.address }, 'the connection to the storage is back')
     })

@@ -167,6 +167,21 @@ function loadDriver(): Driver {
   )
 }
 
+/** Why a URL cannot be read, as the cure; undefined for one that can. */
+export function faultOfUrl(text: string): string | undefined {
+  let url: URL
+  try {
+    url = new URL(text)
+    for (const part of [url.username, url.password, url.hostname]) decodeURIComponent(part)
+  } catch (error) {
+    if (!(error instanceof TypeError || error instanceof URIError)) throw error
+    return 'in a name or password write # / ? % @ : as %23 %2F %3F %25 %40 %3A; the port is a number up to 65535'
+  }
+  const db = url.pathname.replace(/^\//, '') || (url.searchParams.get('db') ?? '')
+  if (url.protocol === 'unix:' || /^\d{0,5}$/.test(db)) return undefined
+  return 'the path is the number of a database: redis://localhost:6379/0'
+}
+
 /** The settings as the driver's own options. An URL gives host, port, user, password and database; settings beside it win. */
 export function driverOptions(settings: RedisSettings): ServerSettings {
   const options: DriverOptions = { host: '127.0.0.1', port: 6379, db: 0 }
