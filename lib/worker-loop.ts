@@ -35,8 +35,7 @@ export class WorkerLoop {
   readonly #upkeep: WorkerUpkeep
   /** Calls that settle and take, and were not answered yet. */
   readonly #underWay = new Set<Promise<void>>()
-  /** Attempts that these calls settle, and how many they asked for. */
-  #ending = 0
+  /** How many attempts these calls asked for. */
   #asked = 0
   /** The last take brought all that it asked for: there is more. */
   #plenty = false
@@ -126,7 +125,6 @@ export class WorkerLoop {
     const { state } = this.#parts
     const [sentAtMs, signs] = [systemClock.monotonicMs(), state.signs]
     let taken: Taken | undefined
-    this.#ending += ended.length
     this.#asked += count
     try {
       if (count === 0) await this.#outcomes.settle(ended)
@@ -135,7 +133,6 @@ export class WorkerLoop {
     } catch (error) {
       this.#failure ??= { error }
     } finally {
-      this.#ending -= ended.length
       this.#asked -= count
     }
     if (!taken) return
@@ -170,7 +167,7 @@ export class WorkerLoop {
   /** Slots for further attempts, once so many more have ended; one belongs to the blocking read while it is out. */
   #free(ending = 0): number {
     const reserved = this.#reader.reading ? 1 : 0
-    const held = this.#hands.size - this.#ending - ending + this.#asked
+    const held = this.#hands.size - this.#outcomes.closing - ending + this.#asked
     return Math.min(this.#parts.settings.concurrency - held, this.#left()) - reserved
   }
 

@@ -15,12 +15,18 @@ export class WorkerOutcomes {
   readonly #parts: WorkerParts
   readonly #hands: WorkerHands
   readonly #dueAgain: (inMs: number) => void
+  #closing = 0
 
   /** @param dueAgain told of each attempt that failed and runs again, with the time until then. */
   constructor(parts: WorkerParts, hands: WorkerHands, dueAgain: (inMs: number) => void) {
     this.#parts = parts
     this.#hands = hands
     this.#dueAgain = dueAgain
+  }
+
+  /** Attempts in hand whose settle is under way. */
+  get closing(): number {
+    return this.#closing
   }
 
   /** What ended first, as much as one settle carries: a hundred large results would not be answered in time, ever. */
@@ -36,7 +42,7 @@ export class WorkerOutcomes {
   }
 
   async settle(ended: readonly Ended[]): Promise<void> {
-    await this.#closing(ended, async () => {
+    await this.#close(ended, async () => {
       const words = await this.#parts.queue.settle(ended.map(({ settlement }) => settlement))
       return { words, answer: undefined }
     })
@@ -45,7 +51,7 @@ export class WorkerOutcomes {
   /** The same, and up to `count` more in the same write. */
   async settleAndTake(ended: readonly Ended[], count: number): Promise<Taken> {
     const { queue, state } = this.#parts
-    return await this.#closing(ended, async () => {
+    return await this.#close(ended, async () => {
       const settlements = ended.map(({ settlement }) => settlement)
       const { words, taken } = await queue.settleAndTake(settlements, count, state.queueNames)
       return { words, answer: taken }
@@ -61,19 +67,25 @@ export class WorkerOutcomes {
     this.#hands.release(hands)
   }
 
-  async #closing<T>(
+  async #close<T>(
     ended: readonly Ended[],
     call: () => Promise<{ words: readonly SettleWord[]; answer: T }>,
   ): Promise<T> {
     for (const { hand } of ended) hand.closing = true
+    this.#closing += ended.length
+    let words: readonly SettleWord[]
+    let answer: T
     try {
-      const { words, answer } = await call()
-      this.#answered(ended, words)
-      return answer
+      ;({ words, answer } = await call())
     } catch (error) {
       this.#hands.ended.unshift(...ended)
       throw error
+    } finally {
+      // In one step with their release: whoever counts free slots in between would count these twice.
+      this.#closing -= ended.length
     }
+    this.#answered(ended, words)
+    return answer
   }
 
   #answered(ended: readonly Ended[], words: readonly SettleWord[]): void {

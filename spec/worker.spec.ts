@@ -1,7 +1,7 @@
 /** Worker: its life, its slots, which tasks it takes and when, and what it tells. */
 import { expect } from 'chai'
 import { once } from 'node:events'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 import { RedisTaskBackend, StorageUnavailableError, task, TaskOptionError, taskRegistry, Worker } from '../lib/index.ts'
 import type { Logger } from '../lib/index.ts'
 import { caught, closedAtEnd } from './backends/backends-under-test.ts'
@@ -88,6 +88,22 @@ overEveryWorker('Worker: start, stop and run', (bench) => {
 })
 
 overEveryWorker('Worker: slots', (bench) => {
+  it('never runs more at a time than its concurrency, in whatever steps they end', async () => {
+    const steps = [() => undefined, () => Promise.resolve(), () => setImmediate(), () => sleep(1)]
+    let running = 0
+    let most = 0
+    const mixed = task('mixed', async (index: number) => {
+      running += 1
+      most = Math.max(most, running)
+      await steps[index % steps.length]?.()
+      running -= 1
+    })
+    await mixed.enqueueMany(Array.from({ length: 1_000 }, (_, index): [number] => [(index * 7919) % 101]))
+    await bench.make({ concurrency: 50, continuous: false }).run()
+    expect(await bench.backend.records.filter({ status: 'SUCCESSFUL' }).count()).to.equal(1_000)
+    expect(most).to.be.within(2, 50)
+  })
+
   it('never runs more at a time than its concurrency', async () => {
     const gate = new Gate()
     let running = 0
