@@ -65,6 +65,9 @@ function fragments(): [name: string, text: string][] {
   const order = [
     ...[
       'whole',
+      'scoreOf',
+      'isAfter',
+      'entryState',
       'noteError',
       'timeTexts',
       'writeIndex',

@@ -107,7 +107,11 @@ overEveryStorage('cancel', (it) => {
     const id = await enqueueOne(storage)
     await storage.cancel([id], 'cancel.1', REASON)
     expect(await storage.retry([id], 'request.1')).to.deep.equal(['RETRIED'])
-    expect(await storage.settle([success(await takeOne(storage))])).to.deep.equal(['SETTLED'])
+    const delivery = await takeOne(storage)
+    // The errors before an attempt decide whether there is another.
+    expect(delivery.record.errors).to.have.lengthOf(1)
+    expect(delivery.record).to.include({ attempts: 1, startedAt: delivery.record.lastAttemptedAt })
+    expect(await storage.settle([success(delivery)])).to.deep.equal(['SETTLED'])
     expect(await read(storage, id)).to.include({ status: 'SUCCESSFUL', attempts: 1 })
   })
 

@@ -30,6 +30,8 @@ for i = 1, #todo do
   if record.leaseToken ~= '' then
     redis.call('HSET', recordKey(record.id), 'leaseToken', '', 'lastMove', 'settle ' .. record.leaseToken)
   end
+  -- Cancelled before its first attempt it has errors and no fence, and a record without one is begun without a look at its history.
+  if record.fence == 0 then redis.call('HSET', recordKey(record.id), 'fence', '0', 'attempts', '0') end
   redis.call('HSET', recordKey(record.id), 'status', 'READY', 'entryId', entryId, 'requestId', requestId,
     'runAfter', '', 'finishedAt', '', 'crashes', '0', 'handBacks', '0')
   writeIndex({ 'ZREM', cellKey(record.queueName, record.name, 'FAILED'), record.id })

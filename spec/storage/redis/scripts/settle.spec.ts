@@ -67,6 +67,25 @@ describe('settle.lua', () => {
   )
 
   it(
+    'leaves no entry of its own behind, also where others go that nobody owns',
+    onBench(async (bench) => {
+      const ids = ['orphan', 'first', 'second', 'running', 'third']
+      await enqueue(bench, ...ids.map((id) => ({ id })))
+      await take(bench, 1, { claim: aClaim('dead') })
+      const begun = (await take(bench, 4)).map(begunOf)
+      await bench.redis.xgroup('DELCONSUMER', bench.stream(), bench.group, 'dead.holder')
+      await settle(bench, ...begun.filter(({ id }) => id !== 'running'))
+      const entries = async (): Promise<string[]> =>
+        Object.values((await bench.keyspace()).streams['stream:mail:normal']?.entries ?? {})
+      expect(await entries())
+        .to.include('running')
+        .and.not.include('third')
+      await settle(bench, ...begun.filter(({ id }) => id === 'running'))
+      expect(await entries()).to.not.include('running')
+    }),
+  )
+
+  it(
     'puts an attempt off: another entry at the end, or a row in delayed; one line for each error',
     onBench(async (bench) => {
       const first = await beginOne(bench)

@@ -193,7 +193,19 @@ export type Rows = readonly Words[]
 export const ERROR = '{"name":"Error","message":"no","stack":""}'
 
 /** Text that stands where a number should be. */
-export const ODD_NUMBERS = ['', 'x', 'nan', 'inf', '-1', '0x10', ' 5', '1.5', '1e400', '99999999999999999999']
+export const ODD_NUMBERS = [
+  '',
+  'x',
+  'nan',
+  'inf',
+  '-1',
+  '0x10',
+  ' 5',
+  '1.5',
+  '1e400',
+  '99999999999999999999',
+  '9'.repeat(400),
+]
 
 export interface RecordFields {
   readonly id?: string

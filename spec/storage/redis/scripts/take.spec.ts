@@ -241,6 +241,8 @@ describe('take.lua', () => {
           expect(sortedSets['leases'], id).to.have.property(id, UNTIL)
         }
         expect(await settle(bench, ...begun)).to.deep.equal(begun.map(() => 'SETTLED'))
+        const finished = (await bench.keyspace()).sortedSets['cell:mail:send:SUCCESSFUL']
+        expect(Object.keys(finished ?? {})).to.have.members(begun.map(({ id }) => id))
       }),
     )
   }

@@ -43,7 +43,7 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
     elseif status == 'READY' then
       if v[6] ~= lastTime or not enqueuedAt then
         lastTime = v[6]
-        enqueuedAt = lastTime and string.find(lastTime, '^%d+$') and lastTime or '0'
+        enqueuedAt = scoreOf(lastTime)
       end
       seen[id] = true
       if name ~= lastName then

@@ -18,10 +18,7 @@ local function entryState(stream, entryId, id)
     local group = {}
     for k = 1, #groups[i], 2 do group[groups[i][k]] = groups[i][k + 1] end
     if group.name == ARGV[2] then
-      local lastMs, lastSequence = string.match(group['last-delivered-id'], '^(%d+)%-(%d+)$')
-      local ms, sequence = string.match(entryId, '^(%d+)%-(%d+)$')
-      ms, sequence, lastMs, lastSequence = tonumber(ms), tonumber(sequence), tonumber(lastMs), tonumber(lastSequence)
-      if ms and (ms < lastMs or (ms == lastMs and sequence <= lastSequence)) then return 'ACKNOWLEDGED', true end
+      if string.find(entryId, '^%d+%-%d+$') and not isAfter(entryId, group['last-delivered-id']) then return 'ACKNOWLEDGED', true end
     end
   end
   return 'UNDELIVERED', true

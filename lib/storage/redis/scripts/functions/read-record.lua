@@ -15,7 +15,7 @@ local function readRecord(id)
   local lastAttemptedAt = attemptedAt(v[21], attempts, fence)
   return {
     id = id, status = v[1], entryId = v[2], leaseToken = v[3], attempts = attempts, fence = fence,
-    queueName = v[6], name = v[7], priority = v[8] ~= '' and v[8] or '0', enqueuedAt = string.find(v[9], '^%d+$') and v[9] or '0', workerIds = v[10],
+    queueName = v[6], name = v[7], priority = v[8] ~= '' and v[8] or '0', enqueuedAt = scoreOf(v[9]), workerIds = v[10],
     startedAt = v[11] ~= '' and v[11] or lastAttemptedAt, crashes = whole(v[12]), runAfter = v[13], leaseUntil = whole(v[14]), lastMove = v[15],
     args = joinArgs(recordKey(id), v[16], v[24]), requestId = v[17], errors = v[18], handBacks = whole(v[19]), watched = v[20],
     lastAttemptedAt = lastAttemptedAt, cancelId = v[22], unknownSince = v[23], waitToken = v[25], stream = streamKey(v[6], v[8]),

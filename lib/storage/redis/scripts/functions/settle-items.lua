@@ -34,7 +34,7 @@ local function settleItems(first, last, now)
         seen[id] = token
         if v[4] ~= lastTime or not enqueuedAt then
           lastTime = v[4]
-          enqueuedAt = lastTime and string.find(lastTime, '^%d+$') and lastTime or '0'
+          enqueuedAt = scoreOf(lastTime)
           enqueuedMs = tonumber(enqueuedAt)
         end
         if not leave then
