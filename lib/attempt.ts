@@ -6,6 +6,7 @@ import type { Clock } from './clock.ts'
 import { TaskCancelledError, TaskHandedBackError, TaskLeaseLostError, TaskTimeoutError } from './errors.ts'
 import { decode, encodeError, encodeReturnValue } from './json.ts'
 import { retryDelayMs } from './retry-policy.ts'
+import type { RetryPolicy } from './retry-policy.ts'
 import type { Delivery, Lease, Settlement, StoredRecord } from './storage/storage.ts'
 import type { TaskBackend } from './task-backend.ts'
 import type { TaskContext } from './task-context.ts'
@@ -146,7 +147,8 @@ export class Attempt {
   #succeeded(value: unknown): Ending {
     if (this.#isCancelled) return { cancelled: true }
     try {
-      return this.#settle('SUCCESSFUL', encodeReturnValue(value))
+      const payload = encodeReturnValue(value)
+      return { settle: { lease: this.delivery.lease, record: this.record, outcome: 'SUCCESSFUL', payload, delayMs: 0 } }
     } catch (error) {
       return this.#failed(error)
     }
@@ -158,14 +160,14 @@ export class Attempt {
     if (reason instanceof TaskHandedBackError || reason instanceof TaskLeaseLostError) {
       return { requeue: this.delivery.lease }
     }
-    const payload = encodeError(error, { attempt: this.record.attempts })
-    // Failures, not attempts: a lease that ran out is no failure of the task.
-    const policy = this.task.retryPolicy(this.#backend.retry)
-    const delayMs = retryDelayMs(policy, this.record.errors.length + 1, error)
-    return delayMs === null ? this.#settle('FAILED', payload) : this.#settle('READY', payload, delayMs)
+    return { settle: failureOf(this.delivery, this.task.retryPolicy(this.#backend.retry), error) }
   }
+}
 
-  #settle(outcome: Settlement['outcome'], payload: string, delayMs = 0): Ending {
-    return { settle: { lease: this.delivery.lease, record: this.record, outcome, payload, delayMs } }
-  }
+/** What an attempt that failed has to write: the end of its record, or another attempt later on. */
+export function failureOf({ lease, record }: Delivery, policy: RetryPolicy, error: unknown): Settlement {
+  const payload = encodeError(error, { attempt: record.attempts })
+  // Failures, not attempts: a lease that ran out is no failure of the task.
+  const delayMs = retryDelayMs(policy, record.errors.length + 1, error)
+  return { lease, record, outcome: delayMs === null ? 'FAILED' : 'READY', payload, delayMs: delayMs ?? 0 }
 }

@@ -27,6 +27,9 @@ import type { TaskStatus } from './task-status.ts'
 const QUEUES_PER_TAKE = 20
 /** Leases that may run out before a record becomes FAILED. */
 export const MAX_CRASHES = 3
+/** What one call of the storage takes at most: records that are new or wanted, and attempts in hand. */
+const RECORDS_PER_CALL = 1_000
+const ITEMS_PER_CALL = 100
 /** How long no worker may know the task of a record before it becomes FAILED: a day. */
 export const UNKNOWN_TASK_TIMEOUT_SECONDS = 86_400
 
@@ -79,13 +82,14 @@ export class StreamQueue {
     this.#unknownTaskTimeoutMs = options.unknownTaskTimeoutMs ?? UNKNOWN_TASK_TIMEOUT_SECONDS * 1_000
   }
 
-  /** Stores records and their entries. */
+  /** Stores records and their entries, a thousand in one step. */
   async push(records: readonly NewRecord[]): ReturnType<Storage['enqueue']> {
-    return await this.#storage.enqueue(records)
+    return await inCalls(records, RECORDS_PER_CALL, (batch) => this.#storage.enqueue(batch))
   }
 
   /**
-   * Begins up to `count` attempts of what waits in these queues (all known ones when left out); answers at once.
+   * Begins up to `count` attempts, and a thousand at most, of what waits in these queues (all known ones when left out); answers
+   * at once.
    *
    * @param options.workerId shown in `workerIds` instead of this queue's own; the consumer stays the same.
    */
@@ -94,9 +98,10 @@ export class StreamQueue {
     options: { queueNames?: readonly string[]; workerId?: string | undefined } = {},
   ): Promise<Taken> {
     const queueNames = options.queueNames ?? (await this.queueNames())
+    const most = Math.min(count, RECORDS_PER_CALL)
     // Nothing is answered only when nothing is in any of them.
     for (let looked = 0; looked < queueNames.length; looked += QUEUES_PER_TAKE) {
-      const request = { ...this.#claim(options.workerId), count, queueNames: this.#nextQueues(queueNames) }
+      const request = { ...this.#claim(options.workerId), count: most, queueNames: this.#nextQueues(queueNames) }
       const taken = await this.#storage.take(request)
       if (taken.begun.length > 0 || taken.passed > 0) return taken
     }
@@ -114,13 +119,14 @@ export class StreamQueue {
     return await this.#storage.takeBlocking({ ...this.#claim(), count, queueNames, blockMs }, signal)
   }
 
-  /** Settles what ended and takes up to `count` more, in one write. */
+  /** Settles what ended, a hundred at most, and takes up to `count` more, in one write. */
   async settleAndTake(
     items: readonly Settlement[],
     count: number,
     queueNames: readonly string[],
   ): Promise<{ words: readonly SettleWord[]; taken: Taken }> {
-    const request = { ...this.#claim(), count, queueNames: this.#nextQueues(queueNames) }
+    const most = Math.min(count, RECORDS_PER_CALL)
+    const request = { ...this.#claim(), count: most, queueNames: this.#nextQueues(queueNames) }
     const answer = await this.#storage.settleAndTake(items, request)
     const { begun, passed } = answer.taken
     if (begun.length > 0 || passed > 0 || queueNames.length <= QUEUES_PER_TAKE) return answer
@@ -128,7 +134,7 @@ export class StreamQueue {
   }
 
   async settle(items: readonly Settlement[]): Promise<readonly SettleWord[]> {
-    return await this.#storage.settle(items)
+    return await inCalls(items, ITEMS_PER_CALL, (batch) => this.#storage.settle(batch))
   }
 
   /** Hands attempts back uncounted; `growing` makes them wait, longer each time. */
@@ -136,7 +142,7 @@ export class StreamQueue {
     leases: readonly Lease[],
     options: { delay?: 'none' | 'growing' } = {},
   ): ReturnType<Storage['requeue']> {
-    return await this.#storage.requeue(leases, options.delay ?? 'none')
+    return await inCalls(leases, ITEMS_PER_CALL, (batch) => this.#storage.requeue(batch, options.delay ?? 'none'))
   }
 
   /**
@@ -146,10 +152,8 @@ export class StreamQueue {
   async requeueUnknown(leases: readonly Lease[], taskName: string): ReturnType<Storage['requeue']> {
     const failAfterMs = this.#unknownTaskTimeoutMs
     const cure = `no worker knew it for ${failAfterMs / 1_000} s; import its module in a worker, then retry the record`
-    return await this.#storage.requeue(leases, {
-      failAfterMs,
-      error: reasonOf(new TaskNotRegisteredError(taskName, cure)),
-    })
+    const delay = { failAfterMs, error: reasonOf(new TaskNotRegisteredError(taskName, cure)) }
+    return await inCalls(leases, ITEMS_PER_CALL, (batch) => this.#storage.requeue(batch, delay))
   }
 
   /** Its crashes are at the limit: `reclaim` began it to run alone, and charges it another only once `renew` said that it starts. */
@@ -158,7 +162,9 @@ export class StreamQueue {
   }
 
   async renew(leases: readonly Lease[], options?: RenewOptions): ReturnType<Storage['renew']> {
-    return await this.#storage.renew(this.consumer, this.leaseMs, leases, options)
+    const renew = (batch: readonly Lease[]): ReturnType<Storage['renew']> =>
+      this.#storage.renew(this.consumer, this.leaseMs, batch, options)
+    return await inCalls(leases, ITEMS_PER_CALL, renew)
   }
 
   /** What this consumer was handed and never learned of; beyond `count` it goes back. */
@@ -277,4 +283,18 @@ export class StreamQueue {
     this.#turn = start + QUEUES_PER_TAKE
     return [...queueNames.slice(start), ...queueNames.slice(0, start)].slice(0, QUEUES_PER_TAKE)
   }
+}
+
+/** Calls for so many items each, one after the other, as the storage takes no more at once. */
+async function inCalls<Item, Answer>(
+  items: readonly Item[],
+  perCall: number,
+  call: (batch: readonly Item[]) => Promise<readonly Answer[]>,
+): Promise<readonly Answer[]> {
+  if (items.length <= perCall) return await call(items)
+  const answers: Answer[] = []
+  for (let start = 0; start < items.length; start += perCall) {
+    answers.push(...(await call(items.slice(start, start + perCall))))
+  }
+  return answers
 }

@@ -7,8 +7,6 @@ import type { StreamQueue } from './stream-queue.ts'
 import { tellFinished } from './worker-events.ts'
 import type { WorkerParts } from './worker-parts.ts'
 
-const LEASE_BATCH = 100
-
 export class WorkerHandBack {
   readonly #parts: WorkerParts
 
@@ -19,12 +17,12 @@ export class WorkerHandBack {
   /** Uncounted by their records. @returns one word for each, in order. */
   async requeue(
     leases: readonly Lease[],
-    call = (batch: readonly Lease[]): ReturnType<StreamQueue['requeue']> => this.#parts.queue.requeue(batch),
+    call = (all: readonly Lease[]): ReturnType<StreamQueue['requeue']> => this.#parts.queue.requeue(all),
   ): Promise<readonly string[]> {
     const { state } = this.#parts
-    const words: string[] = []
+    let words: readonly string[]
     try {
-      for (const batch of batches(leases)) words.push(...(await call(batch)))
+      words = await call(leases)
     } catch (error) {
       state.mustRecover = true
       throw error
@@ -41,16 +39,11 @@ export class WorkerHandBack {
       const facts = { code: 'ERR_TASKS_NOT_REGISTERED', name, ids: named.map(({ lease }) => lease.id) }
       news.logger.warn(facts, 'no task of that name is known here; it is handed back')
       const leases = named.map(({ lease }) => lease)
-      const words = await this.requeue(leases, (batch) => queue.requeueUnknown(batch, name))
+      const words = await this.requeue(leases, (all) => queue.requeueUnknown(all, name))
       const failed = facts.ids.filter((_, index) => words[index] === 'FAILED')
       if (failed.length === 0) continue
       news.logger.error({ ...facts, ids: failed }, 'records failed: no worker knew their task for too long')
       tellFinished(this.#parts, failed)
     }
   }
-}
-
-/** As many as one call of the storage takes. */
-export function* batches<T>(items: readonly T[]): Iterable<readonly T[]> {
-  for (let start = 0; start < items.length; start += LEASE_BATCH) yield items.slice(start, start + LEASE_BATCH)
 }

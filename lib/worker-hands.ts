@@ -8,10 +8,10 @@ import type { LossReason } from './attempt.ts'
 import { systemClock } from './clock.ts'
 import { TaskCancelledError, TaskLeaseLostError } from './errors.ts'
 import type { HeldLease } from './lease-keeper.ts'
-import type { Delivery, Lease, Settlement } from './storage/storage.ts'
+import type { Delivery, Lease, RenewWord, Settlement } from './storage/storage.ts'
 import { taskRegistry } from './task-registry.ts'
 import { TurnoverMap } from './turnover-map.ts'
-import { batches, WorkerHandBack } from './worker-hand-back.ts'
+import { WorkerHandBack } from './worker-hand-back.ts'
 import type { WorkerParts } from './worker-parts.ts'
 
 /** One delivery in hand. */
@@ -177,10 +177,8 @@ export class WorkerHands {
   /** News of that may have been lost: asks whether what is in hand is still wanted. */
   async lookForCancelled(): Promise<void> {
     const hands = this.#inHand.values().filter(({ closing, handedBack }) => !closing && !handedBack)
-    for (const batch of batches(hands)) {
-      const words = await this.#parts.queue.renew(batch.map(leaseOf))
-      for (const [index, hand] of batch.entries()) if (words[index] === 'CANCELLED') this.cancel(leaseOf(hand))
-    }
+    const words = await this.#parts.queue.renew(hands.map(leaseOf))
+    for (const [index, hand] of hands.entries()) if (words[index] === 'CANCELLED') this.cancel(leaseOf(hand))
   }
 
   /** Its message may be here before the answer that begins the attempt; where that never comes the oldest is forgotten. */
@@ -226,9 +224,9 @@ export class WorkerHands {
   async #startRenewed(hands: readonly InHand[]): Promise<void> {
     const { queue, state } = this.#parts
     const sentAtMs = systemClock.monotonicMs()
-    const words: string[] = []
+    let words: readonly RenewWord[]
     try {
-      for (const batch of batches(hands)) words.push(...(await queue.renew(batch.map(leaseOf))))
+      words = await queue.renew(hands.map(leaseOf))
     } catch (error) {
       // They are still this consumer's own, and found in its own list.
       state.mustRecover = true

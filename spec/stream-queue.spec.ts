@@ -36,6 +36,21 @@ overEveryWorker('StreamQueue', (bench) => {
     expect(calls[2]).not.to.equal(calls[1])
   })
 
+  it('carries more than one call of the storage does, in several', async () => {
+    const queue = open()
+    expect(await queue.push(someRecords(4_500))).to.have.lengthOf(4_500)
+    expect(await bench.counts()).to.include({ READY: 4_500 })
+    const { begun } = await queue.take(4_500, { queueNames: ['mail'] })
+    expect(begun).to.have.lengthOf(1_000)
+    expect(await bench.counts()).to.include({ READY: 3_500, RUNNING: 1_000 })
+    const leases = begun.map(({ lease }) => lease)
+    expect(new Set(await queue.renew(leases))).to.deep.equal(new Set(['RENEWED']))
+    expect(await queue.settle(begun.slice(0, 450).map((delivery) => success(delivery)))).to.have.lengthOf(450)
+    const words = await queue.requeue(leases)
+    expect(words.map((word) => word === 'REQUEUED')).to.deep.equal(leases.map((_, index) => index >= 450))
+    expect(await bench.counts()).to.include({ READY: 4_050, RUNNING: 0, SUCCESSFUL: 450 })
+  })
+
   it('takes from every queue that there is when none is named', async () => {
     const queue = open()
     expect(await queue.take(10)).to.deep.equal({ begun: [], passed: 0 })

@@ -3,16 +3,14 @@
  * their own time limit, and hands the others back uncounted. Goes by the storage, which knows more than was told: of what one
  * take brought, the rest waits behind the task that blocks. The worker must have been ended before.
  */
+import { failureOf } from '../attempt.ts'
 import { TaskTimeoutError } from '../errors.ts'
-import { encodeError } from '../json.ts'
-import { NO_RETRY, retryDelayMs } from '../retry-policy.ts'
+import { NO_RETRY } from '../retry-policy.ts'
 import type { Claim, Delivery, Settlement } from '../storage/storage.ts'
 import type { TaskBackend } from '../task-backend.ts'
 import { taskRegistry } from '../task-registry.ts'
 import type { HandedBackMessage, Orphans, SettledItem } from './thread-messages.ts'
 
-/** One call carries so many at most. */
-const BATCH = 100
 /** The most tasks that a worker has in hand. */
 const MOST = 1_000
 
@@ -30,19 +28,10 @@ export async function handBack(
     if (consumer === undefined) continue
     const claim = claimOf(backend, workerId, consumer)
     const { begun } = await backend.storage.recover({ ...claim, queueNames, count: MOST, inHand: new Set() })
-    for (let start = 0; start < begun.length; start += BATCH) {
-      const batch = begun.slice(start, start + BATCH)
-      settled.push(
-        ...(await settle(
-          backend,
-          batch.filter(({ lease }) => overdue.includes(lease.id)),
-        )),
-      )
-      count += await requeue(
-        backend,
-        batch.filter(({ lease }) => !overdue.includes(lease.id)),
-      )
-    }
+    const isOverdue = ({ lease }: Delivery): boolean => overdue.includes(lease.id)
+    settled.push(...(await settle(backend, begun.filter(isOverdue))))
+    const others = begun.filter((delivery) => !isOverdue(delivery))
+    count += await requeue(backend, others)
     await backend.storage.forget(consumer)
   }
   return { count, settled }
@@ -63,7 +52,7 @@ async function requeue(backend: TaskBackend, deliveries: readonly Delivery[]): P
 /** As the worker would have settled them, had its timers run. */
 async function settle(backend: TaskBackend, deliveries: readonly Delivery[]): Promise<SettledItem[]> {
   if (deliveries.length === 0) return []
-  const endings = deliveries.map((delivery) => ({ delivery, ...endingOf(delivery) }))
+  const endings = deliveries.map((delivery) => ({ delivery, ...endingOf(backend, delivery) }))
   const words = await backend.queue.settle(endings.map(({ settlement }) => settlement))
   return endings.map(({ delivery: { record }, settlement, error }, index) => ({
     ...{ id: record.id, name: record.name, queueName: record.queueName, attempt: record.attempts },
@@ -72,12 +61,10 @@ async function settle(backend: TaskBackend, deliveries: readonly Delivery[]): Pr
   }))
 }
 
-function endingOf({ lease, record }: Delivery): { settlement: Settlement; error: TaskTimeoutError } {
-  const task = taskRegistry.find(record.name)
+function endingOf(backend: TaskBackend, delivery: Delivery): { settlement: Settlement; error: TaskTimeoutError } {
+  const { name } = delivery.record
+  const task = taskRegistry.find(name)
   const cure = 'it blocked its event loop, so its thread was ended; do less at a time, or await in between'
-  const error = new TaskTimeoutError(`an attempt of ${record.name}`, task?.timeoutMs ?? 0, cure)
-  const payload = encodeError(error, { attempt: record.attempts })
-  const delayMs = retryDelayMs(task?.retry ?? NO_RETRY, record.errors.length + 1, error)
-  const outcome = delayMs === null ? 'FAILED' : 'READY'
-  return { settlement: { lease, outcome, payload, delayMs: delayMs ?? 0 }, error }
+  const error = new TaskTimeoutError(`an attempt of ${name}`, task?.timeoutMs ?? 0, cure)
+  return { settlement: failureOf(delivery, task?.retryPolicy(backend.retry) ?? NO_RETRY, error), error }
 }

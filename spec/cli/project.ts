@@ -11,6 +11,7 @@ import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { RedisTaskBackend } from '../../lib/backends/redis-task-backend.ts'
+import type { RetryOptions } from '../../lib/retry-policy.ts'
 import { isDamaged } from '../../lib/storage/storage.ts'
 import type { NewRecord, StoredRecord } from '../../lib/storage/storage.ts'
 import { eventually } from '../support/eventually.ts'
@@ -88,6 +89,7 @@ export interface ProjectOptions {
   /** `type` of its package.json. */
   readonly type?: 'module' | 'commonjs'
   readonly claimTimeoutSeconds?: number
+  readonly retry?: RetryOptions
   readonly server?: RedisServer
   /** False: no config file; the server is named by REDIS_URL, and keys have the default prefix in this database. */
   readonly config?: boolean
@@ -106,12 +108,12 @@ export class Project {
     return new Project((options.server ?? (await sharedRedisServer())).url, options)
   }
 
-  constructor(url: string, { type = 'module', claimTimeoutSeconds = 300, config = true }: ProjectOptions) {
+  constructor(url: string, { type = 'module', claimTimeoutSeconds = 300, retry = {}, config = true }: ProjectOptions) {
     this.folder = realpathSync(mkdtempSync(join(tmpdir(), 'express-tasks-redis-cli-')))
     this.url = url
     this.#hasConfig = config
     this.keyPrefix = `spec-${randomUUID()}`
-    const options = { redisUrl: url, keyPrefix: this.keyPrefix, claimTimeoutSeconds, blockTimeoutMs: 500 }
+    const options = { redisUrl: url, keyPrefix: this.keyPrefix, claimTimeoutSeconds, retry, blockTimeoutMs: 500 }
     this.backend = new RedisTaskBackend({ ...options, queues: [] })
     this.write('package.json', JSON.stringify({ name: 'project', private: true, type }))
     mkdirSync(join(this.folder, 'node_modules'))

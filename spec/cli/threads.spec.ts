@@ -15,7 +15,7 @@ export const rejects = task('rejects', async () => { void Promise.reject(new Err
 export const waits = task('waits', async (file) => { appendFileSync('marks', 'waits\\n'); await until(file); return threadId })
 export const blocks = task('blocks', async () => { appendFileSync('marks', 'blocks\\n'); for (;;); })
 export const spins = task({ name: 'spins', timeoutMs: 300 }, async () => { appendFileSync('marks', 'spins\\n'); for (;;); })
-export const retried = task({ name: 'retried', timeoutMs: 300, retry: { maxAttempts: 2, delayMs: 600_000 } }, async () => { for (;;); })
+export const retried = task({ name: 'retried', timeoutMs: 300, retry: { maxAttempts: 2 } }, async () => { for (;;); })
 export const quick = task('quick', async () => threadId)
 `
 
@@ -109,7 +109,7 @@ describe('the worker threads of run-redis-tasks', function () {
 describe('a worker thread that a task blocks', function () {
   this.timeout(TIMEOUT_MS)
 
-  const project = eachProject()
+  const project = eachProject({ retry: { delayMs: 600_000 } })
   beforeEach(() => {
     project().write('tasks.js', TASKS)
     project().write('marks', '')
@@ -131,12 +131,14 @@ describe('a worker thread that a task blocks', function () {
     }
   })
 
-  it('leaves it to the policy of the task whether that runs again', async () => {
+  it('leaves it to the policy of task and backend whether that runs again, and when', async () => {
     const id = await project().enqueue('retried')
     const { code, stdout } = await project().run('run-redis-tasks', ['tasks.js'])
     expect(code).to.equal(0)
     expect(stdout).to.match(new RegExp(`^READY retried ${id} .*TaskTimeoutError.*it runs again`, 'm'))
-    expect(await project().record(id)).to.include({ status: 'READY', attempts: 1 })
+    const record = await project().record(id)
+    expect(record).to.include({ status: 'READY', attempts: 1 })
+    expect(record.runAfter).to.be.above(Date.now() + 300_000)
   })
 
   it('hands back what waits behind the task, too, when it is stopped', async () => {
