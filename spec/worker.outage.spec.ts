@@ -1,12 +1,14 @@
 /** Worker and executor while the storage is away, slow or closed: what had ended is not run again, and nobody waits for ever. */
 import { expect } from 'chai'
 import { setImmediate } from 'node:timers/promises'
-import { executor, StorageUnavailableError, task, TaskAbandonedError } from '../lib/index.ts'
+import { executor, RedisTaskBackend, StorageUnavailableError, task, TaskAbandonedError, Worker } from '../lib/index.ts'
 import type { Storage } from '../lib/index.ts'
 import type { CancelWatcher } from '../lib/storage/storage.ts'
-import { abandon, caught, DAY_MS } from './backends/backends-under-test.ts'
-import { Gate, overEveryWorker, settledBy } from './faults/support/workers.ts'
+import { abandon, caught, closedAtEnd, DAY_MS } from './backends/backends-under-test.ts'
+import { TcpProxy } from './faults/support/tcp-proxy.ts'
+import { Gate, overEveryWorker, overRedisWorker, settledBy } from './faults/support/workers.ts'
 import { eventually } from './support/eventually.ts'
+import { sharedRedisServer } from './support/redis-server.ts'
 import { aClaim, aReclaim } from './support/storage-builders.ts'
 
 type Verb = 'settle' | 'settleAndTake' | 'take' | 'renew' | 'recover' | 'reclaim' | 'sweep'
@@ -150,6 +152,24 @@ overEveryWorker('Worker: a cancel that is heard of before the attempt', (bench) 
     expect(told).to.deep.equal([id])
     expect(runs).to.equal(1)
   })
+})
+
+overRedisWorker('Worker: a slow line', (bench) => {
+  it('lets large arguments and outcomes through in the end, and what stands behind them', async () => {
+    const large = task('large', (text: string) => text)
+    const small = task('small', () => undefined)
+    const { id } = await large.enqueue('x'.repeat(1_500_000))
+    const others = await small.enqueueMany(Array.from({ length: 20 }, () => []))
+    await using proxy = await TcpProxy.start(await sharedRedisServer())
+    proxy.setPace({ bytesPerSecond: 1_000_000 })
+    const keyPrefix = /^\{(.*):default\}/.exec(bench.raw.keys.root)?.[1] ?? ''
+    const slow = closedAtEnd(new RedisTaskBackend({ redisUrl: proxy.url, keyPrefix, alias: 'default', queues: [] }))
+    await using worker = new Worker(slow)
+    await worker.start()
+    await eventually(async () => (await bench.counts())['SUCCESSFUL'] === 1 + others.length, { timeoutMs: 60_000 })
+    expect(await bench.record(id)).to.include({ attempts: 1, crashes: 0 })
+    await worker.stop()
+  }).timeout(90_000)
 })
 
 overEveryWorker('Executor', (bench) => {

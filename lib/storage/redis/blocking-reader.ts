@@ -4,6 +4,7 @@
  * server did not answer in time: a socket can be dead without a sign, and a driver's own retries never end.
  */
 import { StorageUnavailableError } from '../../errors.ts'
+import { inTime } from './connection.ts'
 import type { Connection } from './connection.ts'
 import type { RedisConnection } from './redis-client.ts'
 
@@ -140,7 +141,7 @@ export class BlockingReader implements EntryReader {
     if (clientId?.of === client && (typeof clientId.id === 'number' || typeof clientId.id === 'string')) {
       try {
         for (let tries = 0; tries < WAKE_TRIES && !isOver(); tries += 1) {
-          if (await unblock(this.#others.client, clientId.key, group, String(clientId.id))) return
+          if (await inTime(unblock(this.#others.client, clientId.key, group, String(clientId.id)))) return
           await new Promise((resolve) => setTimeout(resolve, WAKE_AGAIN_MS))
         }
       } catch {

@@ -60,8 +60,13 @@ export function storageError(given: unknown, action: string, address: string, ou
   return new StorageUnavailableError(action, `${redactUrl(error.message)} from ${address}`, known[1], { cause: error })
 }
 
-/** A little more than a node is given for one command. */
-const CLUSTER_TIMEOUT_MS = 950
+/** Below a second, as a producer promises its error within one; the driver needs a moment of that itself. */
+const COMMAND_TIMEOUT_MS = 900
+/** What a worker waits at most: five megabytes at a tenth of a megabyte a second. */
+const LONGEST_PATIENCE_MS = 60_000
+/** How long it stays patient; small commands get through meanwhile, and prove nothing. */
+const PATIENT_FOR_MS = 120_000
+const TIMED_OUT = 'Command timed out'
 
 function meaningOf(error: Error): (typeof UNAVAILABLE)[number] | undefined {
   const text = `${error.name}: ${error.message}`
@@ -90,6 +95,7 @@ export class Connection {
   #demotedUntilMs = 0
   /** Why there is no connection, since it was lost. */
   #outage: Error | undefined
+  #patience = { ms: COMMAND_TIMEOUT_MS, untilMs: Infinity }
 
   constructor(factory: ConnectionFactory, role: ConnectionRole, logger: Logger) {
     this.#factory = factory
@@ -104,16 +110,22 @@ export class Connection {
 
   /**
    * Sends through this connection. A command that timed out ends the connection: the socket may be dead without a sign. So
-   * does one that a replica refused.
+   * does one that a replica refused. On a slow line large arguments and outcomes take their time, and a worker that gave up on them
+   * would come again for ever: it waits twice as long after each.
    */
   async send<Reply>(action: string, commands: (client: RedisConnection) => Promise<Reply>): Promise<Reply> {
     const client = this.client
     try {
-      return await (client.isCluster ? inTime(commands(client), this.#role) : commands(client))
+      if (this.#role !== 'producer' && this.#role !== 'worker') return await commands(client)
+      return await inTime(commands(client), this.#patienceMs)
     } catch (error) {
       // Who has the slots of a node that is gone is known elsewhere.
       if (error instanceof Error && error.message.includes('Connection is closed')) client.refreshSlotsCache?.()
-      if (error instanceof Error && error.message.includes('Command timed out')) this.replace(client)
+      if (error instanceof Error && error.message.includes(TIMED_OUT)) {
+        // One that is not even connected is no slow line.
+        if (this.#role === 'worker' && client === this.#client && client.status === 'ready') this.#growPatient()
+        this.replace(client)
+      }
       this.replaceDemoted(error, client)
       throw storageError(error, action, this.#factory.address, this.#outage)
     }
@@ -141,6 +153,20 @@ export class Connection {
     this.replace()
   }
 
+  /** How long a command may take. */
+  get #patienceMs(): number {
+    const { untilMs } = this.#patience
+    if (untilMs !== Infinity && systemClock.monotonicMs() > untilMs) {
+      this.#patience = { ms: COMMAND_TIMEOUT_MS, untilMs: Infinity }
+    }
+    return this.#patience.ms
+  }
+
+  #growPatient(): void {
+    const ms = Math.min(2 * this.#patienceMs, LONGEST_PATIENCE_MS)
+    this.#patience = { ms, untilMs: systemClock.monotonicMs() + PATIENT_FOR_MS }
+  }
+
   #open(): RedisConnection {
     const client = this.#factory.open(this.#role)
     // Once a change of state, not once a retry: an outage of an hour is two lines.
@@ -162,18 +188,19 @@ export class Connection {
   }
 }
 
-/** On a cluster a command may wait for a node that is not there, as long as that lasts; ours end in time. */
-async function inTime<Reply>(reply: Promise<Reply>, role: ConnectionRole): Promise<Reply> {
-  if (role !== 'producer' && role !== 'worker') return await reply
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error('Command timed out')), CLUSTER_TIMEOUT_MS)
+/** The driver's own limit cannot change, and on a cluster it does not count while a command waits for a node that is not there. */
+export function inTime<Reply>(reply: Promise<Reply>, limitMs = COMMAND_TIMEOUT_MS): Promise<Reply> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(TIMED_OUT)), limitMs)
+    reply.then(
+      (value) => {
+        clearTimeout(timer)
+        resolve(value)
+      },
+      (error: unknown) => {
+        clearTimeout(timer)
+        reject(error as Error)
+      },
+    )
   })
-  try {
-    return await Promise.race([reply, late])
-  } finally {
-    clearTimeout(timer)
-    // Once it is late nobody listens to it any more.
-    reply.catch(() => undefined)
-  }
 }

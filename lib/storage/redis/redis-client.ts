@@ -76,7 +76,7 @@ export interface RedisSettings {
 /**
  * What a connection is for.
  * `producer` fails within a second while the server is away. `worker` does so too, but never sends a command twice by
- * itself: a repeated take would take further entries. `reader` blocks, so it has no command timeout and retries for ever.
+ * itself: a repeated take would take further entries. `reader` blocks, so its commands have no limit of time, and it retries for ever.
  */
 export type ConnectionRole = 'producer' | 'worker' | 'reader' | 'subscriber'
 
@@ -109,18 +109,17 @@ const ALWAYS: DriverOptions = {
   enableReadyCheck: true,
   reconnectOnError: null,
   connectTimeout: 10_000,
+  // Ours (connection.ts).
+  commandTimeout: undefined,
   retryStrategy: (times: number): number => Math.min(50 * 2 ** Math.min(times, 6), 2_000),
 }
 
-/** Below a second, as a producer promises its error within one; the driver needs a moment of that itself. */
-const COMMAND_TIMEOUT_MS = 900
-
 const BY_ROLE: Readonly<Record<ConnectionRole, DriverOptions>> = {
-  producer: { maxRetriesPerRequest: 1, commandTimeout: COMMAND_TIMEOUT_MS, autoResendUnfulfilledCommands: true },
-  worker: { maxRetriesPerRequest: 1, commandTimeout: COMMAND_TIMEOUT_MS, autoResendUnfulfilledCommands: false },
-  reader: { maxRetriesPerRequest: null, commandTimeout: undefined, autoResendUnfulfilledCommands: false },
+  producer: { maxRetriesPerRequest: 1, autoResendUnfulfilledCommands: true },
+  worker: { maxRetriesPerRequest: 1, autoResendUnfulfilledCommands: false },
+  reader: { maxRetriesPerRequest: null, autoResendUnfulfilledCommands: false },
   // No ready check: a SUBSCRIBE that comes before its INFO would have it refused, and the connection made anew.
-  subscriber: { maxRetriesPerRequest: null, commandTimeout: undefined, enableReadyCheck: false, autoResubscribe: true },
+  subscriber: { maxRetriesPerRequest: null, enableReadyCheck: false, autoResubscribe: true },
 }
 
 const NEEDED = ['evalsha', 'eval', 'pipeline', 'smembers', 'on', 'disconnect', 'duplicate'] as const
