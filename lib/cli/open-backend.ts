@@ -3,7 +3,7 @@ import { TaskOptionError, verbatim } from '../errors.ts'
 import type { LogLevel } from '../logger.ts'
 import type { TaskBackend } from '../task-backend.ts'
 import type { Output } from './output.ts'
-import { load, openBackend } from './settings.ts'
+import { environmentWarnings, load, openBackend } from './settings.ts'
 import { findSources } from './source-files.ts'
 
 /**
@@ -32,5 +32,6 @@ export async function openConfigured(
       output.log(level, facts, message)
   const logger = { debug: logAt('debug'), info: logAt('info'), warn: logAt('warn'), error: logAt('error') }
   const loaded = await load(sources, { cwd, logger, configOnly: true })
+  for (const { code, message } of environmentWarnings(loaded)) logger.warn({ code }, message)
   return openBackend(backendName, logger, loaded)
 }

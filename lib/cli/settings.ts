@@ -17,6 +17,7 @@ import { taskRegistry } from '../task-registry.ts'
 import { Task } from '../task.ts'
 import { findModules } from './source-files.ts'
 import type { Sources } from './source-files.ts'
+import type { Warning } from './thread-messages.ts'
 
 const TYPESCRIPT = /\.[mc]?ts$/
 
@@ -177,6 +178,14 @@ function prepared(alias: string, settings: unknown, logger: Logger, loaded: Load
   if ((own !== undefined && own !== redisUrl) || others.some((value) => value !== undefined))
     loaded.overridden.push(alias)
   return { ...full, options: { ...rest, redisUrl } }
+}
+
+/** That REDIS_URL wins over the config file: said before anything is done on the other server, and where that one refuses. */
+export function environmentWarnings({ overridden }: Loaded): Warning[] {
+  return overridden.map((alias) => ({
+    code: 'WARN_TASKS_REDIS_URL',
+    message: `REDIS_URL of the environment names the server of backend "${alias}", in place of the config file`,
+  }))
 }
 
 function environmentUrl(): string | undefined {

@@ -13,6 +13,7 @@ import { taskRegistry } from '../task-registry.ts'
 import { readError } from '../task-result.ts'
 import type { TaskResult } from '../task-result.ts'
 import { Worker } from '../worker.ts'
+import { environmentWarnings } from './settings.ts'
 import type { Loaded } from './settings.ts'
 import type { DoneMessage, MainMessage, SettledItem, ThreadMessage, Warning, WorkSettings } from './thread-messages.ts'
 
@@ -47,7 +48,7 @@ export class WorkingThread {
   /** @param granted the tasks it may begin before it asks for more; null = as many as there are. */
   async run(granted: number | null): Promise<void> {
     const backend = this.#backend
-    const server = await backend.storage.connect()
+    const server = await this.#connect()
     // Only now: a listener keeps the thread alive, and an import that never ends must not.
     this.#port.on('message', (message: MainMessage) => this.#heard(message))
     let grant = granted
@@ -74,6 +75,16 @@ export class WorkingThread {
     }
     this.#handedBack = await worker.stop()
     this.#done({ reason: 'stopped', delayed: null })
+  }
+
+  async #connect(): Promise<ServerFacts> {
+    try {
+      return await this.#backend.storage.connect()
+    } catch (error) {
+      // No "ready" will say it.
+      for (const { code, message } of environmentWarnings(this.#loaded)) this.#logger.warn({ code }, message)
+      throw error
+    }
   }
 
   #post(message: ThreadMessage): void {
@@ -193,7 +204,7 @@ function keyPrefixOf(backend: TaskBackend, { keyPrefixes }: Loaded): string | un
   return typeof own === 'string' ? own : keyPrefixes.get(backend.alias)
 }
 
-function warningsOf({ kind, warnings: ofServer }: ServerFacts, { overridden }: Loaded): Warning[] {
+function warningsOf({ kind, warnings: ofServer }: ServerFacts, loaded: Loaded): Warning[] {
   const warnings: Warning[] = []
   if (taskRegistry.names().length === 0) {
     const message = 'no task is loaded: whatever is taken is handed back; name the modules that define your tasks'
@@ -203,10 +214,5 @@ function warningsOf({ kind, warnings: ofServer }: ServerFacts, { overridden }: L
     const message = 'the memory backend keeps its tasks in this thread alone: no other process can enqueue into it'
     warnings.push({ code: 'WARN_TASKS_MEMORY_BACKEND', message })
   }
-  warnings.push(...ofServer)
-  for (const alias of overridden) {
-    const message = `REDIS_URL of the environment names the server of backend "${alias}", in place of the config file`
-    warnings.push({ code: 'WARN_TASKS_REDIS_URL', message })
-  }
-  return warnings
+  return [...warnings, ...ofServer, ...environmentWarnings(loaded)]
 }

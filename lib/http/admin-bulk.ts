@@ -48,8 +48,9 @@ export type Target =
 
 export interface Preview {
   readonly target: Target
-  /** How many the verb would act on; `least` when that is only how many were found by looking at some. */
+  /** How many the verb would act on. */
   readonly eligible: number
+  /** False when that is only how many were found by looking at some. */
   readonly exact: boolean
   readonly leftAlone: readonly { readonly status: TaskStatus | 'ABSENT' | 'UNKNOWN'; readonly count: number }[]
   readonly samples: readonly StoredRecord[]
@@ -161,7 +162,7 @@ export interface Tally {
   skipped: number
   /** Tasks that this process does not know. */
   unknown: number
-  /** Not reached in the time. */
+  /** Not reached in the time; of a filter at least so many. */
   left: number
 }
 
@@ -267,6 +268,7 @@ export async function perform(
       )
       after = page.next
     } while (after !== null && !work.isOver)
+    if (after !== null) work.tally.left = Math.max(work.tally.left, 1)
   }
   return { ...work.tally, lastStatus: work.lastStatus }
 }

@@ -256,6 +256,19 @@ describe('the config file of the commands', function () {
     expect(stderr).to.include(`Key prefix: ${project().keyPrefix}`)
   })
 
+  for (const [command, args] of [
+    ['purge-completed', ['--dry-run']],
+    ['run-redis-tasks', ['--doctor']],
+    ['run-redis-tasks', ['tasks.js']],
+  ] as const) {
+    it(`gives way to REDIS_URL, which ${command} ${args.join(' ')} says also where that server cannot be reached`, async () => {
+      project().write('tasks.config.js', `export default ${settings()}`)
+      const { code, stderr } = await project().run(command, [...args], { REDIS_URL: 'redis://127.0.0.1:1' })
+      expect(code).to.equal(3)
+      expect(stderr).to.match(/REDIS_URL of the environment names the server of backend .*WARN_TASKS_REDIS_URL/)
+    })
+  }
+
   for (const [what, text, message] of [
     [
       'exports nothing',

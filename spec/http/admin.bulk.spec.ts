@@ -97,6 +97,23 @@ describe('Admin, bulk actions', () => {
     expect(await left()).to.equal(0)
   })
 
+  it('does not offer to retry once more what failed again meanwhile', async () => {
+    const records = some(3)
+    await store(records)
+    const { storage } = host.backend
+    const ids = records.map(({ id }) => id)
+    await storage.cancel(ids, 'cancel.1', '{"name":"Error"}')
+    const retry = storage.retry.bind(storage)
+    storage.retry = async (...args) => {
+      const words = await retry(...args)
+      await storage.cancel(ids, `cancel.${args[1]}`, '{"name":"Error"}')
+      return words
+    }
+    const page = await submit(await send(host, '/confirm/retry', { scope: 'all' }))
+    expect(textOf(page.html)).to.include('3 records put back').and.to.include('Nothing is left to do.')
+    expect(formIn(page.html).fields).to.deep.equal({})
+  })
+
   it('cancels what waits and what runs, tells whoever runs it, and leaves the rest alone', async () => {
     const records = some(3)
     await store(records)
