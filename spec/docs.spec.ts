@@ -93,7 +93,7 @@ function valueOf(row: Row<unknown>): string {
 }
 
 function flagTable(flags: FlagTable): string {
-  const rows = Object.values(flags).map(({ name, row }) => [
+  const rows = Object.values(flags).map(({ name, row, unit }) => [
     code(`--${name}${valueOf(row)}`),
     row.kind === 'flag' ? '' : defaultOf(row).replaceAll(/[[\]']/g, ''),
     row.kind === 'flag'
@@ -101,7 +101,7 @@ function flagTable(flags: FlagTable): string {
       : row.kind === 'list' && row.item
         ? `${permitted(row.item)}; repeat it for more`
         : permitted(row),
-    row.description,
+    unit === undefined ? row.description : `${row.description}, in ${unit}`,
   ])
   return table(['flag', 'default', 'permitted', 'meaning'], rows)
 }

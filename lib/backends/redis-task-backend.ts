@@ -71,7 +71,7 @@ export const REDIS_BACKEND_OPTIONS = Object.freeze({
     fault: faultOfUrl,
     description: `where the server is; ${DEFAULT_URL} when left out`,
   }),
-  redisHost: text({ maxLength: 255, description: 'host, instead of an URL' }),
+  redisHost: text({ maxLength: 255, description: 'host, in place of that of the URL, as are the next' }),
   redisPort: integer({ min: 1, max: 65_535, description: 'port' }),
   redisDb: integer({ min: 0, max: 65_535, description: 'database number' }),
   redisUsername: text({ maxLength: 500, description: 'ACL user' }),
