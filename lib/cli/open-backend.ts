@@ -26,10 +26,11 @@ export async function openConfigured(
       cure,
     )
   }
+  // Outages are told by the error that ends the command.
   const logAt =
     (level: LogLevel) =>
     (facts: object, message: string): void =>
-      output.log(level, facts, message)
+      output.log('role' in facts ? 'debug' : level, facts, message)
   const logger = { debug: logAt('debug'), info: logAt('info'), warn: logAt('warn'), error: logAt('error') }
   const loaded = await load(sources, { cwd, logger, configOnly: true })
   for (const { code, message } of environmentWarnings(loaded)) logger.warn({ code }, message)

@@ -11,6 +11,7 @@ import type { BackendConfig, TasksConfig } from '../configure-tasks.ts'
 import { TaskImportError, TaskOptionError } from '../errors.ts'
 import { cleanText } from '../logger.ts'
 import type { Logger } from '../logger.ts'
+import { nearest } from '../options.ts'
 import { TaskBackend } from '../task-backend.ts'
 import { taskBackends } from '../task-backends.ts'
 import { taskRegistry } from '../task-registry.ts'
@@ -123,7 +124,7 @@ const EXAMPLE = "export default { default: { backend: 'redis' }, modules: ['task
 function configure(
   file: string,
   exported: Record<string, unknown>,
-  { cwd, logger }: LoadOptions,
+  { cwd, logger, configOnly = false }: LoadOptions,
   loaded: Loaded,
 ): string[] {
   const name = relative(cwd, file)
@@ -137,6 +138,10 @@ function configure(
     throw new TaskOptionError(`modules of ${name}`, 'a list of paths', modules, EXAMPLE)
   }
   const entries = Object.entries(settings)
+  const [stray] = entries.find(([key, value]) => !isObject(value) && nearest(key, ['modules']) !== undefined) ?? []
+  if (stray !== undefined) {
+    throw new TaskOptionError(`${stray} of ${name}`, 'a backend', settings[stray], 'did you mean "modules"?')
+  }
   const configured = entries.length > 0 && entries.every(([, value]) => value instanceof TaskBackend)
   if (entries.length > 0 && !configured) {
     configureTasks(
@@ -145,7 +150,8 @@ function configure(
       ) as TasksConfig,
     )
   }
-  return findModules(dirname(file), modules)
+  // A command that imports none may stand where they are not.
+  return configOnly ? [] : findModules(dirname(file), modules)
 }
 
 /** What was exported by default; a CommonJS module that was compiled from TypeScript wraps it once more. */
@@ -200,6 +206,10 @@ function environmentUrl(): string | undefined {
  */
 export function openBackend(alias: string, logger: Logger, { keyPrefixes }: Loaded): TaskBackend {
   const redisUrl = environmentUrl()
+  if (alias !== 'default' && taskBackends.entries().length === 0 && redisUrl !== undefined) {
+    const cure = 'REDIS_URL makes "default" alone; name others in tasks.config.js'
+    throw new TaskOptionError('--backend', 'the alias of a configured backend', alias, cure)
+  }
   if (alias !== 'default' || taskBackends.has('default') || redisUrl === undefined) return taskBackends.get(alias)
   // As configureTasks would make it, but with a logger.
   keyPrefixes.set(alias, REDIS_BACKEND_OPTIONS.keyPrefix.default)

@@ -91,7 +91,12 @@ export function tasksRouter(backend: TaskBackend, options: TasksRouterOptions = 
   }
   router.use('/admin', adminRouter({ backend, authorize, label, redact, bodyLimitBytes, clock: systemClock }))
   router.use(allowed('view'), (_req, _res, next) => {
-    next(new HttpError('ERR_TASKS_ROUTE', 'expected the path to be one of openapi.json, got: another'))
+    next(
+      new HttpError(
+        'ERR_TASKS_ROUTE',
+        'expected a path of this API, got: another (GET openapi.json lists them, GET admin is for people)',
+      ),
+    )
   })
   router.use(allowUndecoded(authorize), answerError(backend))
   return router

@@ -256,6 +256,21 @@ describe('the config file of the commands', function () {
     expect(stderr).to.include(`Key prefix: ${project().keyPrefix}`)
   })
 
+  it('is enough for purge-completed, also where none of its modules is', async () => {
+    project().write('tasks.config.js', `export default ${settings({ modules: ['nowhere/*.js'] })}`)
+    const { code, stdout } = await project().run('purge-completed', ['--dry-run'], withoutUrl)
+    expect(code).to.equal(0)
+    expect(stdout).to.include('Would delete 0')
+  })
+
+  it('is what another backend than that of REDIS_URL wants', async () => {
+    const { code, stderr } = await project().run('purge-completed', ['--backend', 'other'], {
+      REDIS_URL: project().url,
+    })
+    expect(code).to.equal(2)
+    expect(stderr).to.include('REDIS_URL makes "default" alone')
+  })
+
   for (const [command, args] of [
     ['purge-completed', ['--dry-run']],
     ['run-redis-tasks', ['--doctor']],
@@ -279,6 +294,11 @@ describe('the config file of the commands', function () {
       'exports a list',
       'export default []',
       /expected the default export of tasks\.config\.js to be an object of settings, got: \[\]/,
+    ],
+    [
+      'has modules under another name',
+      'export default { default: { backend: "redis" }, module: ["tasks.js"] }',
+      /expected module of tasks\.config\.js to be a backend, got: \[.*\(did you mean "modules"\?\)/,
     ],
     [
       'names a backend that is none',

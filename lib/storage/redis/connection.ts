@@ -96,6 +96,8 @@ export class Connection {
   /** Why there is no connection, since it was lost. */
   #outage: Error | undefined
   #patience = { ms: COMMAND_TIMEOUT_MS, untilMs: Infinity }
+  /** How often a socket was closed. */
+  #closes = 0
 
   constructor(factory: ConnectionFactory, role: ConnectionRole, logger: Logger) {
     this.#factory = factory
@@ -115,6 +117,7 @@ export class Connection {
    */
   async send<Reply>(action: string, commands: (client: RedisConnection) => Promise<Reply>): Promise<Reply> {
     const client = this.client
+    const closes = this.#closes
     try {
       if (this.#role !== 'producer' && this.#role !== 'worker') return await commands(client)
       return await inTime(commands(client), this.#patienceMs)
@@ -122,8 +125,9 @@ export class Connection {
       // Who has the slots of a node that is gone is known elsewhere.
       if (error instanceof Error && error.message.includes('Connection is closed')) client.refreshSlotsCache?.()
       if (error instanceof Error && error.message.includes(TIMED_OUT)) {
-        // One that is not even connected is no slow line.
-        if (this.#role === 'worker' && client === this.#client && client.status === 'ready') this.#growPatient()
+        // A line that was cut meanwhile, or is not even there, is no slow one.
+        const isUp = client === this.#client && client.status === 'ready' && closes === this.#closes
+        if (this.#role === 'worker' && isUp) this.#growPatient()
         this.replace(client)
       }
       this.replaceDemoted(error, client)
@@ -169,6 +173,7 @@ export class Connection {
 
   #open(): RedisConnection {
     const client = this.#factory.open(this.#role)
+    client.on(client.isCluster ? '-node' : 'close', () => (this.#closes += 1))
     // Once a change of state, not once a retry: an outage of an hour is two lines.
     client.on('error', (error: Error) => {
       const known = this.#outage !== undefined

@@ -91,7 +91,7 @@ function evictionWarnings(info: Info): ServerWarning[] {
   const policy = info('maxmemory_policy') ?? 'noeviction'
   if (policy === 'noeviction') return []
   const when = info('maxmemory') === '0' ? 'once a memory limit is set and reached' : 'when its memory is full'
-  const cure = '(CONFIG SET maxmemory-policy noeviction, and a maxmemory that lasts)'
+  const cure = '(switch that off: CONFIG SET maxmemory-policy noeviction; and set a maxmemory that lasts)'
   if (policy.startsWith('volatile-')) {
     const loss =
       'keys that expire, of ours the counts by minute behind the charts; no record has a lifetime, so no task is lost'
@@ -111,7 +111,7 @@ function evictionWarnings(info: Info): ServerWarning[] {
 }
 
 async function persistenceWarnings(client: RedisConnection, info: Info): Promise<ServerWarning[]> {
-  const cure = '(CONFIG SET appendonly yes, and in its configuration file)'
+  const cure = '(turn AOF on: CONFIG SET appendonly yes, and the same in its configuration file)'
   const reply = await unlessRefused<unknown>(client.config('GET', 'save'), undefined)
   // A flat list of two on every client; the second is empty where no snapshots are planned.
   const save = Array.isArray(reply) ? String(reply[1] ?? '') : undefined
