@@ -62,7 +62,7 @@ const WORDS: Readonly<Record<Verb, { ask: string; button: string; past: string; 
   },
   cancel: {
     ask: 'Cancel',
-    button: 'Cancel',
+    button: 'Cancel for good',
     past: 'cancelled',
     consequence:
       'They end as FAILED, with TaskCancelledError. The signal of those that run is aborted within a second, and what they still return counts for nothing.',

@@ -7,14 +7,12 @@ const NOTICES = {
     kind: 'good',
     text: 'The task was cancelled. If it ran, its worker is told, and what it still returns counts for nothing.',
   },
-  gone: { kind: 'info', text: 'Nothing was done: the record was no longer there.' },
   retried: { kind: 'good', text: 'The record waits again; a worker takes it when its turn comes.' },
   succeeded: { kind: 'good', text: 'The task ran here and succeeded.' },
   failed: { kind: 'bad', text: 'The task ran here and failed. Its last attempt says why.' },
   later: { kind: 'info', text: 'The task ran here and waits for another attempt.' },
   state: { kind: 'info', text: 'Nothing was done: the record had gone into another state meanwhile.' },
   unknown: { kind: 'bad', text: 'Nothing was done: this process does not know a task of that name.' },
-  damaged: { kind: 'bad', text: 'Nothing was done: the record cannot be read.' },
 } as const satisfies Record<string, NonNullable<FrameModel['notice']>>
 
 export type NoticeCode = keyof typeof NOTICES

@@ -213,7 +213,8 @@ function answerError(settings: AdminSettings): ErrorRequestHandler {
       problem: { status: problem.status, title: problem.title, detail: sentence(problem), code: problem.code },
       help: helpOf(problem, settings),
       retryHref: problem.status === 503 && isGet ? `${frame.base}${req.path === '/' ? '' : req.path}${asked}` : null,
-      backHref: problem.status === 403 ? null : `${frame.base}/tasks`,
+      // The query of a form is the filter that it was sent from; that of a page may be what is wrong.
+      backHref: problem.status === 403 ? null : `${frame.base}/tasks${isGet ? '' : asked}`,
     }
     sendPage(res, 'error', model, problem.status)
   }

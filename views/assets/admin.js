@@ -88,10 +88,9 @@
       every.checked = ticked > 0 && ticked === boxes.length
       every.indeterminate = ticked > 0 && ticked < boxes.length
     }
-    if (ticked > 0) {
-      const scope = $('input[name="scope"][value="ticked"]')
-      if (scope) scope.checked = true
-    }
+    const scope = $('input[name="scope"][value="ticked"]')
+    if (scope && ticked > 0) scope.checked = true
+    for (const button of all('.bulk-buttons .button')) button.disabled = ticked === 0 && scope?.checked === true
   }
   document.addEventListener('click', (event) => {
     const { target } = event
@@ -107,6 +106,10 @@
   document.addEventListener('change', (event) => {
     if (event.target.id === 'tick-all') {
       for (const box of ticks()) box.checked = event.target.checked
+      countTicks()
+    }
+    if (event.target.name === 'scope') {
+      if (event.target.value === 'all') for (const box of ticks()) box.checked = false
       countTicks()
     }
   })
