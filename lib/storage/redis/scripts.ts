@@ -55,44 +55,44 @@ export interface Script {
 
 const FOLDER = new URL('./scripts/', import.meta.url)
 
-/** What may stand before a script, in the order in which it must stand there: keys first, then functions that use them. */
-function fragments(): [name: string, text: string][] {
+/** What a script may name: keys, and functions that use them. */
+interface Fragment {
+  readonly text: string
+  /** The fragments that it names itself. */
+  readonly names: readonly string[]
+}
+
+function fragments(): ReadonlyMap<string, Fragment> {
   const functions = readdirSync(new URL('functions/', FOLDER)).map((file): [string, string] => {
     const name = file.replace(/\.lua$/, '').replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
     return [name, readFileSync(new URL(`functions/${file}`, FOLDER), 'utf8').trimEnd()]
   })
-  // A function stands behind those that it calls: noteError, writeIndex and addEntry are called by the others.
-  const order = [
-    ...[
-      'whole',
-      'scoreOf',
-      'isAfter',
-      'entryState',
-      'noteError',
-      'timeTexts',
-      'writeIndex',
-      'writeIndexes',
-      'addEntry',
-      'removeEntries',
-      'dropEntry',
-      'countIn',
-      'joinArgs',
-      'attemptsMade',
-      'readRecord',
-    ],
-    ...['place', 'unplace', 'failRecord', 'startAttempt', 'beginEntries', 'takeEntries', 'settleItems'],
-  ]
-  functions.sort(([a], [b]) => order.indexOf(a) - order.indexOf(b))
-  return [...Object.entries(LUA_KEYS), ...functions]
+  const texts = new Map([...Object.entries(LUA_KEYS), ...functions])
+  const all = [...texts.keys()]
+  return new Map([...texts].map(([name, text]) => [name, { text, names: namesIn(text, all) }]))
 }
 
-function assemble(name: ScriptName, parts: readonly [string, string][]): Script {
+function namesIn(text: string, all: readonly string[]): string[] {
+  const code = text.replace(/^\s*--.*$/gm, '')
+  return all.filter((name) => new RegExp(`\\b${name}\\b`).test(code))
+}
+
+/** Before the script stands all that it names, each once, and behind what it names itself. */
+function assemble(name: ScriptName, parts: ReadonlyMap<string, Fragment>): Script {
   const body = readFileSync(new URL(`${name}.lua`, FOLDER), 'utf8').trimEnd()
-  let text = body
-  // From the last fragment to the first: what a function names is found after the function itself was taken in.
-  for (const [word, fragment] of parts.toReversed()) {
-    if (new RegExp(`\\b${word}\\b`).test(text.replace(/^\s*--.*$/gm, ''))) text = `${fragment}\n${text}`
+  const texts: string[] = []
+  const taken = new Set<string>()
+  const take = (names: readonly string[]): void => {
+    for (const each of names) {
+      const part = parts.get(each)
+      if (!part || taken.has(each)) continue
+      taken.add(each)
+      take(part.names)
+      texts.push(part.text)
+    }
   }
+  take(namesIn(body, [...parts.keys()]))
+  const text = [...texts, body].join('\n')
   return { name, text, sha: createHash('sha1').update(text).digest('hex') }
 }
 

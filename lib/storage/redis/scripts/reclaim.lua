@@ -109,10 +109,7 @@ for i = 1, #pending do
     end
   end
 end
-if #pending == page then
-  local ms, sequence = string.match(pending[page][1], '^(%d+)-(%d+)$')
-  next = ms .. '-' .. string.format('%.0f', tonumber(sequence) + 1)
-end
+if #pending == page then next = nextEntryId(pending[page][1]) end
 if #ids > 0 then
   local begun = beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId, false)
   for i = 1, #begun do rows[#rows + 1] = begun[i] end
