@@ -9,7 +9,8 @@ export { taskRegistry } from './task-registry.ts'
 export { TaskBackend } from './task-backend.ts'
 export type { BackendEvents, BackendLimits } from './task-backend.ts'
 export { RedisTaskBackend } from './backends/redis-task-backend.ts'
-export type { RedisBackendOptions, StorageBackendOptions } from './backends/redis-task-backend.ts'
+export type { RedisBackendOptions } from './backends/redis-task-backend.ts'
+export type { StorageBackendOptions } from './backends/backend-options.ts'
 export { MemoryTaskBackend } from './backends/memory-task-backend.ts'
 export { ImmediateTaskBackend } from './backends/immediate-task-backend.ts'
 export { DummyTaskBackend } from './backends/dummy-task-backend.ts'
@@ -43,6 +44,7 @@ export {
   DoNotRetry,
   RetryLater,
   StorageClientError,
+  StorageClosedError,
   StorageDamagedError,
   StorageFullError,
   StorageUnavailableError,

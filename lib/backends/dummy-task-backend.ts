@@ -8,8 +8,8 @@ import type { NewRecord, StoredRecord } from '../storage/storage.ts'
 import { TaskBackend } from '../task-backend.ts'
 import { storedRecordOf, TaskResult, unchanging } from '../task-result.ts'
 import type { AnyTask } from '../task.ts'
-import { PLAIN_BACKEND_OPTIONS } from './immediate-task-backend.ts'
-import type { PlainBackendOptions } from './immediate-task-backend.ts'
+import { PLAIN_BACKEND_OPTIONS } from './backend-options.ts'
+import type { PlainBackendOptions } from './backend-options.ts'
 
 export class DummyTaskBackend extends TaskBackend {
   readonly supportsRunAfter = true

@@ -3,7 +3,7 @@
  * Each caller gets its own answers and its own errors; records are sent in the order in which they came. Holds nothing back: what
  * one tick brought is sent before the next event is looked at.
  */
-import { StorageFullError, StorageUnavailableError } from '../errors.ts'
+import { StorageUnavailableError } from '../errors.ts'
 import type { NewRecord, Storage } from '../storage/storage.ts'
 
 type Answers = Awaited<ReturnType<Storage['enqueue']>>
@@ -65,8 +65,8 @@ export class EnqueueBatcher {
     try {
       answers = await this.#storage.enqueue(waiting.flatMap(({ records }) => records))
     } catch (error) {
-      // These two are the storage's state, and each caller's own. Anything else may be the fault of a single record.
-      const shared = error instanceof StorageUnavailableError || error instanceof StorageFullError
+      // That the storage is away or full is its own state. Anything else may be the fault of a single record.
+      const shared = error instanceof StorageUnavailableError
       for (const each of waiting) {
         if (shared) each.reject(error)
         else await this.#storeOne(each)

@@ -13,13 +13,8 @@ import type { NewRecord, StoredRecord } from '../storage/storage.ts'
 import { TaskBackend } from '../task-backend.ts'
 import { TaskResult, unchanging } from '../task-result.ts'
 import type { AnyTask } from '../task.ts'
-import { STORAGE_BACKEND_OPTIONS } from './redis-task-backend.ts'
-import type { StorageBackendOptions } from './redis-task-backend.ts'
-
-const { alias, queues, logger } = STORAGE_BACKEND_OPTIONS
-/** What a backend without a storage can be told. */
-export const PLAIN_BACKEND_OPTIONS = Object.freeze({ alias, queues, logger })
-export type PlainBackendOptions = Pick<StorageBackendOptions, 'alias' | 'queues' | 'logger'>
+import { PLAIN_BACKEND_OPTIONS } from './backend-options.ts'
+import type { PlainBackendOptions } from './backend-options.ts'
 
 export class ImmediateTaskBackend extends TaskBackend {
   readonly supportsRunAfter = false

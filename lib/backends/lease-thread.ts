@@ -11,6 +11,7 @@ import type { Heartbeat, Lease } from '../storage/storage.ts'
 import type { LossReason } from '../attempt.ts'
 import { LeaseKeeper } from '../lease-keeper.ts'
 import type { Renewer } from '../lease-keeper.ts'
+import { loggerOf } from '../logger.ts'
 import { openRedis } from '../storage/sharded/redis-shards.ts'
 import { BlockWatch } from './block-watch.ts'
 import type { Block } from './block-watch.ts'
@@ -23,13 +24,10 @@ const { server, keyPrefix, alias, consumerGroup, shards, consumer, leaseMs, tick
 const BEAT_MS = 1_000
 
 const say = (message: FromLeaseThread): void => parentPort?.postMessage(message)
-const log =
-  (level: 'debug' | 'info' | 'warn' | 'error') =>
-  (facts: object, message: string): void => {
-    const { error, ...rest } = facts as { error?: unknown }
-    say({ log: level, facts: { ...rest, ...(error instanceof Error && { reason: error.message }) }, message })
-  }
-const logger = { debug: log('debug'), info: log('info'), warn: log('warn'), error: log('error') }
+const logger = loggerOf((level, facts, message) => {
+  const { error, ...rest } = facts as { error?: unknown }
+  say({ log: level, facts: { ...rest, ...(error instanceof Error && { reason: error.message }) }, message })
+})
 
 const { storage } = openRedis({ server, keyPrefix, alias, consumerGroup, shards, logger })
 const renewer: Renewer = {

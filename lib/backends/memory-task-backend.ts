@@ -2,8 +2,8 @@
 import { silentLogger } from '../logger.ts'
 import { checkOptions } from '../options.ts'
 import { MemoryStorage } from '../storage/memory/memory-storage.ts'
-import { STORAGE_BACKEND_OPTIONS } from './redis-task-backend.ts'
-import type { StorageBackendOptions } from './redis-task-backend.ts'
+import { limitsOf, STORAGE_BACKEND_OPTIONS } from './backend-options.ts'
+import type { StorageBackendOptions } from './backend-options.ts'
 import { StorageTaskBackend } from './storage-task-backend.ts'
 
 export class MemoryTaskBackend extends StorageTaskBackend {
@@ -13,13 +13,7 @@ export class MemoryTaskBackend extends StorageTaskBackend {
     super(
       { alias: checked.alias, queues: checked.queues, logger: checked.logger ?? silentLogger, retry: checked.retry },
       new MemoryStorage(),
-      {
-        claimTimeoutSeconds: checked.claimTimeoutSeconds,
-        maxCrashes: checked.maxCrashes,
-        unknownTaskTimeoutSeconds: checked.unknownTaskTimeoutSeconds,
-        blockTimeoutMs: checked.blockTimeoutMs,
-        completedTaskTtlSeconds: checked.completedTaskTtlSeconds ?? checked.resultTtlSeconds,
-      },
+      limitsOf(checked),
     )
   }
 }

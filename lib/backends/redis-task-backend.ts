@@ -1,67 +1,19 @@
 /** RedisTaskBackend: records, streams and index on Redis or Valkey. Checks its options, makes its storage, nothing else. */
-import { isLogger, silentLogger } from '../logger.ts'
-import type { Logger } from '../logger.ts'
-import { anything, checkOptions, flag, integer, listOf, NAME_PATTERN, text } from '../options.ts'
+import { silentLogger } from '../logger.ts'
+import { anything, checkOptions, flag, integer, text } from '../options.ts'
 import type { Leases } from '../lease-keeper.ts'
 import { driverOptions, faultOfUrl } from '../storage/redis/redis-client.ts'
 import type { RedisClientLike, RedisSettings, ServerSettings } from '../storage/redis/redis-client.ts'
-import type { RetryOptions } from '../retry-policy.ts'
 import { openRedis } from '../storage/sharded/redis-shards.ts'
-import { MAX_CRASHES, UNKNOWN_TASK_TIMEOUT_SECONDS } from '../stream-queue.ts'
 import type { StreamQueue } from '../stream-queue.ts'
+import { limitsOf, STORAGE_BACKEND_OPTIONS } from './backend-options.ts'
+import type { StorageBackendOptions } from './backend-options.ts'
 import { StorageTaskBackend } from './storage-task-backend.ts'
 import { ThreadedLeases } from './threaded-leases.ts'
 import type { LeaseThreadData } from './threaded-leases.ts'
 
 /** The seed of all: where the server is when nothing says otherwise. */
 const DEFAULT_URL = 'redis://localhost:6379/0'
-const WEEK_SECONDS = 604_800
-const YEARS_SECONDS = 10 * 365 * 86_400
-
-/** Options that every backend with a storage has. */
-export const STORAGE_BACKEND_OPTIONS = Object.freeze({
-  alias: text({ pattern: NAME_PATTERN, default: 'default', description: 'name of the backend' }),
-  queues: listOf(text({ pattern: NAME_PATTERN, description: 'a queue name' }), {
-    description: 'allowed queues; left out = only default, [] = any',
-  }),
-  resultTtlSeconds: integer({
-    min: 0,
-    max: YEARS_SECONDS,
-    default: WEEK_SECONDS,
-    description: 'how long results are kept',
-  }),
-  completedTaskTtlSeconds: integer({
-    min: 0,
-    max: YEARS_SECONDS,
-    description: 'how long finished records are kept; resultTtlSeconds when left out',
-  }),
-  claimTimeoutSeconds: integer({
-    min: 1,
-    max: 86_400,
-    default: 300,
-    description: 'lease of an attempt, renewed every 0.3 of it',
-  }),
-  maxCrashes: integer({
-    min: 0,
-    max: 1_000,
-    default: MAX_CRASHES,
-    description: 'leases of a record that may run out before it is FAILED with TaskAbandonedError',
-  }),
-  unknownTaskTimeoutSeconds: integer({
-    min: 0,
-    max: YEARS_SECONDS,
-    default: UNKNOWN_TASK_TIMEOUT_SECONDS,
-    description: 'how long no worker may know the task of a record before it is FAILED',
-  }),
-  retry: anything({
-    shape: 'an object of retry options',
-    is: (value): value is RetryOptions => typeof value === 'object' && value !== null,
-    description: 'whether and when failed attempts run again, for what a task leaves out of its own',
-  }),
-  blockTimeoutMs: integer({ min: 10, max: 5_000, default: 5_000, description: 'how long one blocking read waits' }),
-  logger: anything({ shape: 'a logger with debug, info, warn and error', is: isLogger, description: 'where it logs' }),
-})
-
 export const REDIS_BACKEND_OPTIONS = Object.freeze({
   ...STORAGE_BACKEND_OPTIONS,
   redisUrl: text({
@@ -101,19 +53,6 @@ export const REDIS_BACKEND_OPTIONS = Object.freeze({
   }),
 })
 
-export interface StorageBackendOptions {
-  readonly alias?: string
-  readonly queues?: readonly string[] | undefined
-  readonly resultTtlSeconds?: number | undefined
-  readonly completedTaskTtlSeconds?: number | undefined
-  readonly claimTimeoutSeconds?: number | undefined
-  readonly maxCrashes?: number | undefined
-  readonly unknownTaskTimeoutSeconds?: number | undefined
-  readonly retry?: RetryOptions | undefined
-  readonly blockTimeoutMs?: number | undefined
-  readonly logger?: Logger | undefined
-}
-
 export interface RedisBackendOptions extends StorageBackendOptions, RedisSettings {
   readonly client?: RedisClientLike | undefined
   readonly keyPrefix?: string | undefined
@@ -134,13 +73,7 @@ export class RedisTaskBackend extends StorageTaskBackend {
       ? { client }
       : driverOptions(checked.redisHost === undefined ? { redisUrl: DEFAULT_URL, ...checked } : checked)
     const redis = openRedis({ server, keyPrefix, alias, consumerGroup, shards, logger })
-    super({ alias, queues: checked.queues, logger, retry: checked.retry }, redis.storage, {
-      claimTimeoutSeconds: checked.claimTimeoutSeconds,
-      maxCrashes: checked.maxCrashes,
-      unknownTaskTimeoutSeconds: checked.unknownTaskTimeoutSeconds,
-      blockTimeoutMs: checked.blockTimeoutMs,
-      completedTaskTtlSeconds: checked.completedTaskTtlSeconds ?? checked.resultTtlSeconds,
-    })
+    super({ alias, queues: checked.queues, logger, retry: checked.retry }, redis.storage, limitsOf(checked))
     this.#server = redis.server
     this.#thread = { keyPrefix, alias, consumerGroup, shards }
   }
