@@ -18,7 +18,7 @@ export interface Clock {
 }
 
 /** The largest time that a Date can hold, in ms. Text that somebody else wrote may say more. */
-export const LAST_TIME = 8_640_000_000_000_000
+export const LAST_TIME_MS = 8_640_000_000_000_000
 
 /** Node fires a longer timer after 1 ms, with a warning. */
 const LONGEST_MS = 2_147_483_647

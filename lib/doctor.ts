@@ -4,7 +4,7 @@
  * and the mending are the storage's.
  */
 import { systemClock } from './clock.ts'
-import { TaskOptionError, verbatim } from './errors.ts'
+import { StorageDamagedError, TaskOptionError, verbatim } from './errors.ts'
 import { anything, checkOptions, flag, number } from './options.ts'
 import type { GivenOptions } from './options.ts'
 import { isExaminable } from './storage/inspection.ts'
@@ -16,8 +16,8 @@ import type { TaskBackend } from './task-backend.ts'
 export type { Finding, InspectionProgress } from './storage/inspection.ts'
 export type { Invariant } from './storage/invariants.ts'
 
-/** Every option of the doctor; the flags of the command are these rows too. */
-export const DOCTOR_OPTIONS = Object.freeze({
+/** Every option of the doctor. */
+const DOCTOR_OPTIONS = Object.freeze({
   repair: flag({ default: false, description: 'mend what can be mended' }),
   claimIntervalSeconds: number({
     min: 0.01,
@@ -109,7 +109,7 @@ export function doctor(backend: TaskBackend, options: DoctorOptions = {}): Exami
 
 /** A storage that cannot tell its workers, as their key holds something else: that is a finding of its own (I1). */
 function noneOf(error: unknown): readonly SeenWorker[] {
-  if (error instanceof Error && error.message.includes('WRONGTYPE')) return []
+  if (error instanceof StorageDamagedError) return []
   throw error
 }
 

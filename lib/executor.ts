@@ -77,6 +77,9 @@ async function runEach(
  * @throws TaskOptionError by every verb: an option is unknown or out of range, or no backend has that alias.
  */
 export function executorOver(backendOf: (alias: string) => TaskBackend) {
+  const chosen = (options: BackendChoice): TaskBackend =>
+    backendOf(checkOptions('options', EXECUTOR_OPTIONS.backend, options).backendName)
+
   const verbs = {
     /** Runs the next task that is due. @returns its result; null when none was due. */
     async processOneTask(options: RunChoice = {}): Promise<TaskResult | null> {
@@ -195,15 +198,13 @@ export function executorOver(backendOf: (alias: string) => TaskBackend) {
 
     /** @throws TaskNotFoundError no record has that id. */
     async getTaskById(id: string, options: BackendChoice = {}): Promise<TaskRecord> {
-      return await backendOf(checkOptions('options', EXECUTOR_OPTIONS.backend, options).backendName).records.find(id)
+      return await chosen(options).records.find(id)
     },
 
     /** @returns false when there was none. @throws TaskStateError it is RUNNING. */
     async deleteTask(id: string, options: BackendChoice = {}): Promise<boolean> {
       try {
-        const record = await backendOf(
-          checkOptions('options', EXECUTOR_OPTIONS.backend, options).backendName,
-        ).records.find(id)
+        const record = await chosen(options).records.find(id)
         await record.delete()
         return true
       } catch (error) {
@@ -217,7 +218,7 @@ export function executorOver(backendOf: (alias: string) => TaskBackend) {
       if (!Array.isArray(ids) || ids.some((id) => typeof id !== 'string')) {
         throw new TaskOptionError('ids', 'a list of record ids', ids, 'pass an array of strings')
       }
-      const { storage } = backendOf(checkOptions('options', EXECUTOR_OPTIONS.backend, options).backendName)
+      const { storage } = chosen(options)
       // What cannot be an id is no record's, and never reaches the storage.
       const normal = ids.flatMap((id) => normalizeRecordId(id) ?? [])
       let deleted = 0
@@ -230,9 +231,7 @@ export function executorOver(backendOf: (alias: string) => TaskBackend) {
 
     /** FAILED -> READY. @returns false when it is in another state. @throws TaskNotFoundError no record has that id. */
     async resetTaskForRetry(id: string, options: BackendChoice = {}): Promise<boolean> {
-      const record = await backendOf(
-        checkOptions('options', EXECUTOR_OPTIONS.backend, options).backendName,
-      ).records.find(id)
+      const record = await chosen(options).records.find(id)
       if (record.status !== 'FAILED') return false
       try {
         await record.retry()

@@ -27,7 +27,8 @@ export function isLogger(value: unknown): value is Logger {
   )
 }
 
-function loggerOf(log: (level: LogLevel, facts: object, message: string) => void): Logger {
+/** A logger by one function, which is told the level of each line. */
+export function loggerOf(log: (level: LogLevel, facts: object, message: string) => void): Logger {
   return Object.freeze({
     debug: (facts: object, message: string) => log('debug', facts, message),
     info: (facts: object, message: string) => log('info', facts, message),

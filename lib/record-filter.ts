@@ -52,8 +52,8 @@ const isStatus = (value: unknown): value is TaskStatus => (TASK_STATUSES as read
 const isPriority = (value: unknown): value is number =>
   Number.isInteger(value) && (value as number) >= -100 && (value as number) <= 100
 
-/** Every key of a filter: what it may be, and what it means. Router, admin and commands read these rows. */
-export const FILTER_OPTIONS = Object.freeze({
+/** Every key of a filter: what it may be, and what it means. */
+const FILTER_OPTIONS = Object.freeze({
   status: oneOrMany({
     shape: `one or a list of ${TASK_STATUSES.join(', ')}`,
     is: isStatus,

@@ -3,7 +3,7 @@
  * object. Reads; never moves a record.
  */
 import { v7 as uuid } from 'uuid'
-import { LAST_TIME } from './clock.ts'
+import { LAST_TIME_MS } from './clock.ts'
 import {
   reasonOf,
   TaskCancelledError,
@@ -19,8 +19,8 @@ import type { Storage, StoredRecord } from './storage/storage.ts'
 import { isFinal } from './task-status.ts'
 import type { TaskStatus } from './task-status.ts'
 
-/** 2^31 - 1: what a timer can hold. */
 const WAIT_OPTIONS = Object.freeze({
+  // At most 2^31 - 1: what a timer can hold.
   timeoutMs: integer({ min: 0, max: 2_147_483_647, default: 30_000, description: 'how long to wait at most, in ms' }),
 })
 
@@ -75,7 +75,7 @@ export function readError(text: string): TaskAttemptError {
     stack: field<string | null>(line?.stack, 'string', null),
     attempt: Number.isSafeInteger(attempt) && attempt >= 0 ? attempt : 0,
     // Beyond what a Date holds it is no time: somebody else wrote it.
-    at: at !== null && Math.abs(at) <= LAST_TIME ? date(at) : null,
+    at: at !== null && Math.abs(at) <= LAST_TIME_MS ? date(at) : null,
   }
 }
 

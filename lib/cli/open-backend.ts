@@ -1,6 +1,6 @@
 /** Opens the backend that a command is told to work on, by config file or REDIS_URL; imports no task. */
 import { TaskOptionError, verbatim } from '../errors.ts'
-import type { LogLevel } from '../logger.ts'
+import { loggerOf } from '../logger.ts'
 import type { TaskBackend } from '../task-backend.ts'
 import type { Output } from './output.ts'
 import { environmentWarnings, load, openBackend } from './settings.ts'
@@ -27,11 +27,7 @@ export async function openConfigured(
     )
   }
   // Outages are told by the error that ends the command.
-  const logAt =
-    (level: LogLevel) =>
-    (facts: object, message: string): void =>
-      output.log('role' in facts ? 'debug' : level, facts, message)
-  const logger = { debug: logAt('debug'), info: logAt('info'), warn: logAt('warn'), error: logAt('error') }
+  const logger = loggerOf((level, facts, message) => output.log('role' in facts ? 'debug' : level, facts, message))
   const loaded = await load(sources, { cwd, logger, configOnly: true })
   for (const { code, message } of environmentWarnings(loaded)) logger.warn({ code }, message)
   return openBackend(backendName, logger, loaded)

@@ -4,7 +4,7 @@
  */
 import { isMainThread, parentPort, workerData } from 'node:worker_threads'
 import type { MessagePort } from 'node:worker_threads'
-import { cleanFacts, cleanText, LOG_LEVELS } from '../logger.ts'
+import { cleanFacts, cleanText, LOG_LEVELS, loggerOf } from '../logger.ts'
 import type { Logger, LogLevel } from '../logger.ts'
 import { failureOf } from './failure.ts'
 import { handBack } from './hand-back.ts'
@@ -20,17 +20,14 @@ type Post = (message: ThreadMessage) => void
  */
 function threadLogger(post: Post, lowest: LogLevel | 'silent'): Logger {
   const from = lowest === 'silent' ? LOG_LEVELS.length : LOG_LEVELS.indexOf(lowest)
-  const logAt =
-    (level: LogLevel) =>
-    (facts: object, message: string): void => {
-      const code = 'code' in facts ? String(facts.code) : ''
-      const isToldElsewhere =
-        'role' in facts || /^ERR_TASKS_STORAGE_(?:UNAVAILABLE|UNFIT)$|^WARN_TASKS_SERVER_/.test(code)
-      const shown = isToldElsewhere ? 'debug' : level
-      if (LOG_LEVELS.indexOf(shown) < from) return
-      post({ type: 'log', level: shown, facts: cleanFacts(facts), message: cleanText(message) })
-    }
-  return { debug: logAt('debug'), info: logAt('info'), warn: logAt('warn'), error: logAt('error') }
+  return loggerOf((level, facts, message) => {
+    const code = 'code' in facts ? String(facts.code) : ''
+    const isToldElsewhere =
+      'role' in facts || /^ERR_TASKS_STORAGE_(?:UNAVAILABLE|UNFIT)$|^WARN_TASKS_SERVER_/.test(code)
+    const shown = isToldElsewhere ? 'debug' : level
+    if (LOG_LEVELS.indexOf(shown) < from) return
+    post({ type: 'log', level: shown, facts: cleanFacts(facts), message: cleanText(message) })
+  })
 }
 
 async function obey(orders: Orders, port: MessagePort, post: Post): Promise<void> {

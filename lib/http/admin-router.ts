@@ -99,7 +99,6 @@ export const ADMIN_ROUTES: readonly AdminRoute[] = [
       'left',
       'cutoff',
       'scope',
-      'total',
     ]),
   ),
 ]

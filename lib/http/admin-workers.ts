@@ -1,5 +1,5 @@
 /** Workers as their heartbeats tell: the workers page, who could run what, and why a record does not run. */
-import { LAST_TIME } from '../clock.ts'
+import { LAST_TIME_MS } from '../clock.ts'
 import { StorageDamagedError } from '../errors.ts'
 import type { SeenWorker, StoredRecord } from '../storage/storage.ts'
 import { frame } from './admin-context.ts'
@@ -152,7 +152,7 @@ export async function workersModel(context: AdminContext): Promise<WorkersModel>
   const rows = facts.slice((page - 1) * PAGE, page * PAGE).map((worker): WorkerRow => {
     const { fields, consumer, ageMs } = worker.seen
     const startedAt = whole(fields['startedAt'])
-    const known = startedAt > 0 && startedAt <= LAST_TIME
+    const known = startedAt > 0 && startedAt <= LAST_TIME_MS
     const id = fields['workerId'] ?? consumer
     return {
       id,

@@ -1,9 +1,10 @@
 /**
- * The seam between the queue and whatever keeps it: types and doc comments only.
+ * The seam between the queue and whatever keeps it: types, doc comments, and the few facts that every storage shares.
  * Three groups of verbs: records (what is stored), deliveries (what runs), workers (who is there).
  * Every verb is atomic per record, may be sent again after a lost reply, and takes all times from the storage's own clock.
  * No type of a driver crosses this line. Rejections are `StorageUnavailableError` (outcome unknown: send the same call
- * again) or `StorageFullError` (nothing was written); both are said once here and hold for every verb.
+ * again; as `StorageFullError` nothing was written) or `StorageDamagedError` (a key of the storage holds something else), said once
+ * here for every verb.
  */
 import type { FinalStatus, TaskStatus } from '../task-status.ts'
 

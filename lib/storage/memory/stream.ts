@@ -46,10 +46,6 @@ export class Stream {
     return this.#entries.size
   }
 
-  get undelivered(): number {
-    return this.#undelivered.size
-  }
-
   /** The oldest entry that nobody has read. */
   firstUndelivered(): Entry | undefined {
     const [first] = this.#undelivered.range({ limit: 1 })
@@ -69,10 +65,6 @@ export class Stream {
     this.#entries.set(entryId, { entryId, id, order: this.#appended, consumer: '', deliveredAt: 0, deliveries: 0 })
     this.#undelivered.add(entryId, this.#appended)
     return entryId
-  }
-
-  has(entryId: string): boolean {
-    return this.#entries.has(entryId)
   }
 
   entryOf(entryId: string): Entry | undefined {

@@ -197,15 +197,12 @@ export class Connection {
 export function inTime<Reply>(reply: Promise<Reply>, limitMs = COMMAND_TIMEOUT_MS): Promise<Reply> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(TIMED_OUT)), limitMs)
-    reply.then(
-      (value) => {
+    const before =
+      <Value>(settle: (value: Value) => void) =>
+      (value: Value): void => {
         clearTimeout(timer)
-        resolve(value)
-      },
-      (error: unknown) => {
-        clearTimeout(timer)
-        reject(error as Error)
-      },
-    )
+        settle(value)
+      }
+    reply.then(before(resolve), before(reject))
   })
 }

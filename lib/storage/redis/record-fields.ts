@@ -2,7 +2,7 @@
  * From the words of Redis to records: the fields of a hash, and the rows that begin-entries.lua answers.
  * Everything read is checked; a record with a field out of range comes back as damaged, never as an exception.
  */
-import { LAST_TIME } from '../../clock.ts'
+import { LAST_TIME_MS } from '../../clock.ts'
 import { isFinal, isTaskStatus } from '../../task-status.ts'
 import { NONE } from '../storage.ts'
 import { ARGS_FIELDS } from './args-pieces.ts'
@@ -50,7 +50,7 @@ function whole(field: string, text: string, min: number, max: number): number {
   return value
 }
 
-const time = (field: string, text: string): number | null => (text === '' ? null : whole(field, text, 0, LAST_TIME))
+const time = (field: string, text: string): number | null => (text === '' ? null : whole(field, text, 0, LAST_TIME_MS))
 const count = (field: string, text: string): number =>
   text === '' ? 0 : whole(field, text, 0, Number.MAX_SAFE_INTEGER)
 const list = (text: string, separator: string): string[] => (text === '' ? [] : text.split(separator))
@@ -74,7 +74,7 @@ function toRecord(id: string, read: (field: FieldName) => string): StoredRecord 
     priority: whole('priority', read('priority') || '0', -100, 100),
     status,
     args: ARGS_FIELDS.map(read).join(''),
-    enqueuedAt: whole('enqueuedAt', read('enqueuedAt') || 'missing', 0, LAST_TIME),
+    enqueuedAt: whole('enqueuedAt', read('enqueuedAt') || 'missing', 0, LAST_TIME_MS),
     runAfter: time('runAfter', read('runAfter')),
     // Written with the second attempt: until then it is the time of the last one.
     startedAt: time('startedAt', read('startedAt')) ?? lastAttemptedAt,
