@@ -55,6 +55,8 @@ export class WorkerReader {
       const taken = await queue.takeBlocking({ queueNames: state.queueNames, blockMs, signal })
       this.#reading = undefined
       this.#backoffMs = FIRST_BACKOFF_MS
+      // Ended by its connection, it may have been handed something that never came.
+      if (signal.aborted && state.phase === 'running') state.mustRecover = true
       if (taken.begun.length > 0 || taken.passed > 0) {
         state.sign()
         this.#hands.begin(taken.begun, sentAtMs)

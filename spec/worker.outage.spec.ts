@@ -154,6 +154,40 @@ overEveryWorker('Worker: a cancel that is heard of before the attempt', (bench) 
   })
 })
 
+overRedisWorker('Worker: a blocking read that is told to end', (bench) => {
+  it('is followed by a look at what it was handed and never brought', async () => {
+    const counted = task('counted', () => 'seen')
+    const { storage } = bench.backend
+    const { take, takeBlocking } = storage
+    const stream = bench.raw.keys.stream('default', 'normal')
+    const delivered = new Gate()
+    let isAborted = false
+    let id = ''
+    storage.take = async (request) => {
+      if (isAborted) await delivered.pass()
+      return await take.call(storage, request)
+    }
+    // Its connection was cut between the delivery and the answer.
+    storage.takeBlocking = async (request, signal) => {
+      signal.addEventListener('abort', () => (isAborted = true))
+      const taken = await takeBlocking.call(storage, request, signal)
+      if (!signal.aborted || id !== '') return taken
+      ;({ id } = await counted.enqueue())
+      const read = ['GROUP', 'express_tasks_workers', request.consumer, 'COUNT', 1, 'STREAMS', stream, '>'] as const
+      expect(await bench.raw.client.xreadgroup(...read)).to.have.lengthOf(1)
+      delivered.open()
+      return taken
+    }
+    await counted.enqueue()
+    await bench.start({ intervalSeconds: 0.05 })
+    await eventually(async () => (await bench.counts())['SUCCESSFUL'] === 1)
+    // Another queue: the read is told to end, for the next to look there, too.
+    await counted.using({ queueName: 'other' }).enqueue()
+    await eventually(async () => (await bench.counts())['SUCCESSFUL'] === 3)
+    expect(await bench.record(id)).to.include({ attempts: 1, crashes: 0 })
+  })
+})
+
 overRedisWorker('Worker: a slow line', (bench) => {
   it('lets large arguments and outcomes through in the end, and what stands behind them', async () => {
     const large = task('large', (text: string) => text)
