@@ -130,7 +130,7 @@ async function finish(queue: StreamQueue, ending: Ending): Promise<SettleWord | 
 }
 
 /** An outcome whose answer is unknown is sent again: it may be written already, and the answer says so. */
-export async function settleUntilKnown(
+async function settleUntilKnown(
   queue: Pick<Storage, 'settle'>,
   items: readonly Settlement[],
 ): Promise<readonly SettleWord[]> {

@@ -132,6 +132,16 @@ export class TaskRecordDamagedError extends TaskError {
   }
 }
 
+/**
+ * Nothing for a record that is there, by the storage's word for it.
+ *
+ * @throws TaskNotFoundError it is ABSENT. @throws TaskRecordDamagedError it is BROKEN.
+ */
+export function refuseGone(id: string, alias: string, word: unknown): void {
+  if (word === 'ABSENT') throw new TaskNotFoundError(id, `backend "${alias}"`)
+  if (word === 'BROKEN') throw new TaskRecordDamagedError(id, 'a key of another type, or missing fields')
+}
+
 /** A task or a wait took longer than its limit. */
 export class TaskTimeoutError extends TaskError {
   readonly timeoutMs: number

@@ -3,7 +3,7 @@
  * Changes what a person may change; states have verbs, and the storage judges each of them.
  */
 import { v7 as uuid } from 'uuid'
-import { TaskNotFoundError, TaskRecordDamagedError, TaskStateError } from './errors.ts'
+import { refuseGone, TaskNotFoundError, TaskRecordDamagedError, TaskStateError } from './errors.ts'
 import { encodeArgs } from './json.ts'
 import type { Logger } from './logger.ts'
 import { checkOptions, date, integer, normalizeRecordId } from './options.ts'
@@ -99,7 +99,7 @@ export class TaskRecord extends TaskResult {
       if (word === 'RUNNING') {
         throw new TaskStateError(this.id, 'READY, SUCCESSFUL or FAILED', word, 'save it after it has settled')
       }
-      this.#throwUnless(word)
+      refuseGone(this.id, this.backendName, word)
     }
     return await this.refresh()
   }
@@ -110,7 +110,7 @@ export class TaskRecord extends TaskResult {
     if (word === 'RUNNING') {
       throw new TaskStateError(this.id, 'READY, SUCCESSFUL or FAILED', word, 'delete it after it has settled')
     }
-    if (word === 'BROKEN') this.#throwUnless(word)
+    if (word === 'BROKEN') refuseGone(this.id, this.backendName, word)
   }
 
   /**
@@ -122,7 +122,7 @@ export class TaskRecord extends TaskResult {
   async retry(): Promise<this> {
     const [word = 'ABSENT'] = await this.#source.storage.retry([this.id], uuid())
     if (word !== 'RETRIED') {
-      this.#throwUnless(word)
+      refuseGone(this.id, this.backendName, word)
       throw new TaskStateError(this.id, 'FAILED', word, 'only a failed record can be retried')
     }
     return await this.refresh()
@@ -164,11 +164,6 @@ export class TaskRecord extends TaskResult {
       ...(due !== stored.runAfter && { runAfter: due }),
       ...(args !== stored.args && { args }),
     }
-  }
-
-  #throwUnless(word: string): void {
-    if (word === 'ABSENT') throw new TaskNotFoundError(this.id, `backend "${this.backendName}"`)
-    if (word === 'BROKEN') throw new TaskRecordDamagedError(this.id, 'a key of another type, or missing fields')
   }
 
   // The same verbs without a backend in hand: those of `default`.

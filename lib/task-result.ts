@@ -6,6 +6,7 @@ import { v7 as uuid } from 'uuid'
 import { LAST_TIME_MS } from './clock.ts'
 import {
   reasonOf,
+  refuseGone,
   TaskCancelledError,
   TaskNotFoundError,
   TaskRecordDamagedError,
@@ -235,8 +236,7 @@ export class TaskResult<Result = unknown, Args extends readonly unknown[] = read
   async cancel(): Promise<this> {
     const reason = reasonOf(new TaskCancelledError())
     const [word = 'ABSENT'] = await this.#source.storage.cancel([this.id], uuid(), reason)
-    if (word === 'ABSENT') throw new TaskNotFoundError(this.id, `backend "${this.backendName}"`)
-    if (word === 'BROKEN') throw new TaskRecordDamagedError(this.id, 'a key of another type, or missing fields')
+    refuseGone(this.id, this.backendName, word)
     if (word !== 'CANCELLED') throw new TaskStateError(this.id, 'READY or RUNNING', word, 'it has ended already')
     await this.refresh()
     if (this.isFinished) this.#source.emit?.('taskFinished', new TaskResult(this.#source, this.#record))

@@ -4,7 +4,7 @@
  */
 import { systemClock } from '../clock.ts'
 import { runDelivery } from '../delivery-run.ts'
-import { TaskNotFoundError, TaskRecordDamagedError } from '../errors.ts'
+import { refuseGone, TaskNotFoundError, TaskRecordDamagedError } from '../errors.ts'
 import { LeaseKeeper } from '../lease-keeper.ts'
 import type { Leases } from '../lease-keeper.ts'
 import { isDamaged, newStoredRecord } from '../storage/storage.ts'
@@ -90,8 +90,7 @@ export abstract class StorageTaskBackend extends TaskBackend {
     const sentAtMs = systemClock.monotonicMs()
     // Before a function is called that may block this loop somebody else can renew its lease.
     const [delivery] = await Promise.all([queue.runById(stored.id, allowRetry, workerId), leases.start()])
-    if (delivery === 'ABSENT') throw new TaskNotFoundError(id, `backend "${this.alias}"`)
-    if (delivery === 'BROKEN') throw new TaskRecordDamagedError(id, 'a key of another type, or missing fields')
+    refuseGone(id, this.alias, delivery)
     if (typeof delivery === 'string') return null
     return await runDelivery({ backend: this, queue, leases, delivery, sentAtMs })
   }

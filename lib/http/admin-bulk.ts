@@ -33,7 +33,7 @@ export const ELIGIBLE: Readonly<Record<Verb, readonly TaskStatus[]>> = {
 }
 
 /** How long one request works; what is left is shown with a way to go on. */
-export const BULK_MS = 10_000
+const BULK_MS = 10_000
 /** Records that are read at once, and those that one call of the storage moves. */
 const PAGE = 1_000
 const BATCH = 100

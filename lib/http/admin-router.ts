@@ -40,7 +40,7 @@ function form(path: string, verb: Verb, handle: AdminRoute['handle']): AdminRout
   return { method: 'post', path: `${path}/${verb}`, action: actionOf(verb), changes: true, query: ['notice'], handle }
 }
 
-export function sendPage(res: Response, view: string, model: object, status = 200): void {
+function sendPage(res: Response, view: string, model: object, status = 200): void {
   const html = render('layout', { ...model, view })
   const tag = tagOf(html)
   res.set('ETag', tag)

@@ -42,7 +42,7 @@ const line = (cls: string, x1: number, y1: number, x2: number, y2: number): stri
   `<line class="${cls}" x1="${round(x1)}" y1="${round(y1)}" x2="${round(x2)}" y2="${round(y2)}"/>`
 
 /** The smallest round number that is not below the value: a scale that does not jump with every record. */
-export function niceTop(value: number): number {
+function niceTop(value: number): number {
   if (value <= 4) return 4
   const power = 10 ** Math.floor(Math.log10(value))
   for (const step of [1, 2, 3, 4, 6, 8, 10]) if (value <= step * power) return step * power

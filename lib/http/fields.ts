@@ -104,7 +104,7 @@ export function queryFields(req: Request, form: TextForm): Given {
   return { fields: textFields(new URLSearchParams(start < 0 ? '' : req.originalUrl.slice(start)), form), text: true }
 }
 
-export function textFields(params: URLSearchParams, { lists, json }: TextForm): Record<string, unknown> {
+function textFields(params: URLSearchParams, { lists, json }: TextForm): Record<string, unknown> {
   const fields = Object.create(null) as Record<string, unknown>
   for (const [key, value] of params) {
     const pointer = `/${escapeStep(key)}`

@@ -62,7 +62,7 @@ export class HttpError extends TaskError {
 }
 
 /** `args[0].when` as `/args/0/when`. */
-export function pointerOf(path: string): string {
+function pointerOf(path: string): string {
   const steps = path.match(/[^.[\]"]+/g) ?? []
   return steps.map((step) => `/${step.replace(/~/g, '~0').replace(/\//g, '~1')}`).join('')
 }

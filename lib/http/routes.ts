@@ -51,7 +51,7 @@ const id: Schema = {
 }
 
 /** What a run without limits of its own may do: a request is no worker. */
-export const RUN_LIMITS = { maxTasks: 100, mostTasks: 1_000, maxSeconds: 30, mostSeconds: 3_600 } as const
+const RUN_LIMITS = { maxTasks: 100, mostTasks: 1_000, maxSeconds: 30, mostSeconds: 3_600 } as const
 
 const { processTasks, purgeCompletedTasks } = EXECUTOR_OPTIONS
 

@@ -87,7 +87,7 @@ function oddText(texts: ReadonlyMap<string, string>): string | undefined {
   return undefined
 }
 
-export function shownText(text: string): string {
+function shownText(text: string): string {
   return JSON.stringify(text.slice(0, 60))
 }
 

@@ -5,7 +5,7 @@
 import type { RedisConnection, RedisPipeline } from './redis-client.ts'
 
 /** Nothing was run; the node that has the key is another one, or the cluster is about to say which. */
-export function isRedirect(error: unknown): boolean {
+function isRedirect(error: unknown): boolean {
   return error instanceof Error && /^(MOVED|ASK|TRYAGAIN|CLUSTERDOWN) /.test(error.message)
 }
 

@@ -130,7 +130,7 @@ export function recordOf(id: string, values: readonly unknown[]): FoundRecord {
 }
 
 /** Fields of up to 5 MB. */
-export const PAYLOAD_FIELDS: readonly FieldName[] = [...ARGS_FIELDS, 'returnValue', 'errors']
+const PAYLOAD_FIELDS: readonly FieldName[] = [...ARGS_FIELDS, 'returnValue', 'errors']
 
 /** The fields that a brief read takes as they are. */
 export const BRIEF_FIELDS = RECORD_FIELDS.filter((field) => !PAYLOAD_FIELDS.includes(field))

@@ -128,7 +128,7 @@ const NEEDED = ['evalsha', 'eval', 'pipeline', 'smembers', 'on', 'disconnect', '
  * True for a client that cannot read streams in groups: ioredis-mock. It has a member for every command, those that it cannot
  * carry throw; but it has no connection to send anything through.
  */
-export function lacksGroups(connection: RedisConnection): boolean {
+function lacksGroups(connection: RedisConnection): boolean {
   return typeof connection.sendCommand !== 'function'
 }
 

@@ -15,7 +15,7 @@ const OLDEST_REDIS = 5
 const CLOCKS_APART_MS = 5_000
 
 /** Every code that a probe may warn with. They never change between releases. */
-export const SERVER_WARNING_CODES = {
+const SERVER_WARNING_CODES = {
   allKeysEvicted: 'WARN_TASKS_SERVER_EVICTION',
   volatileEvicted: 'WARN_TASKS_SERVER_EVICTION_VOLATILE',
   notPersistent: 'WARN_TASKS_SERVER_PERSISTENCE',
@@ -31,7 +31,7 @@ function infoOf(text: string): Info {
 }
 
 /** Product and version out of the text of INFO. */
-export function productOf(text: string): Pick<ServerFacts, 'kind' | 'version'> {
+function productOf(text: string): Pick<ServerFacts, 'kind' | 'version'> {
   const info = infoOf(text)
   const valkey = info('valkey_version')
   if (valkey !== undefined) return { kind: 'valkey', version: valkey }

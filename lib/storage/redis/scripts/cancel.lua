@@ -6,7 +6,7 @@
 -- Memory  The first write is a ZREM: it passes at maxmemory, and so does what follows.
 local requestId, reason = ARGV[3], ARGV[4]
 local now = redis.call('TIME')
-local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
+local nowMs = msOf(now)
 local answers, finished, stopped = {}, {}, {}
 for i = 5, #ARGV do
   local record, why = readRecord(ARGV[i])

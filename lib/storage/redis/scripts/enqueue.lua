@@ -29,9 +29,9 @@ local function openCell(queueName, name)
   local pair = queueName .. ':' .. name
   if not cells[pair] then
     if isNew(cellsKey, pair) and isNew(queuesKey, queueName) and group ~= '' then
-      redis.pcall('XGROUP', 'CREATE', bandStreamKey(queueName, 'high'), group, '0', 'MKSTREAM')
-      redis.pcall('XGROUP', 'CREATE', bandStreamKey(queueName, 'normal'), group, '0', 'MKSTREAM')
-      redis.pcall('XGROUP', 'CREATE', bandStreamKey(queueName, 'low'), group, '0', 'MKSTREAM')
+      for _, band in ipairs(bands) do
+        redis.pcall('XGROUP', 'CREATE', bandStreamKey(queueName, band), group, '0', 'MKSTREAM')
+      end
     end
     cells[pair] = { 'ZADD', cellKey(queueName, name, 'READY') }
   end

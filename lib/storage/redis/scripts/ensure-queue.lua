@@ -7,7 +7,7 @@
 local group = ARGV[2]
 for i = 3, #ARGV do
   noteError(redis.pcall('SADD', queuesKey, ARGV[i]))
-  for _, band in ipairs({ 'high', 'normal', 'low' }) do
+  for _, band in ipairs(bands) do
     local reply = redis.pcall('XGROUP', 'CREATE', bandStreamKey(ARGV[i], band), group, '0', 'MKSTREAM')
     if reply.err and not string.find(reply.err, 'BUSYGROUP', 1, true) then noteError(reply) end
   end

@@ -7,10 +7,10 @@
 local group, consumer, maxIdleMs = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now = redis.call('TIME')
 local seen = tonumber(redis.call('ZSCORE', workersKey, consumer) or '')
-if maxIdleMs and seen and now[1] * 1000 + math.floor(now[2] / 1000) - seen < maxIdleMs then return 'KEPT' end
+if maxIdleMs and seen and msOf(now) - seen < maxIdleMs then return 'KEPT' end
 local streams = {}
 for _, queueName in ipairs(redis.call('SMEMBERS', queuesKey)) do
-  for _, band in ipairs({ 'high', 'normal', 'low' }) do
+  for _, band in ipairs(bands) do
     local stream = bandStreamKey(queueName, band)
     local pending = redis.pcall('XPENDING', stream, group, '-', '+', 1, consumer)
     if not pending.err then

@@ -7,7 +7,7 @@
 local consumer = ARGV[3]
 local now = redis.call('TIME')
 redis.call('ZREM', workersKey, consumer)
-redis.call('ZADD', workersKey, string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000)), consumer)
+redis.call('ZADD', workersKey, string.format('%.0f', msOf(now)), consumer)
 redis.call('DEL', workerKey(consumer))
 if #ARGV > 3 then redis.call('HSET', workerKey(consumer), unpack(ARGV, 4)) end
 return 'KEPT'

@@ -12,4 +12,4 @@ local rows = {}
 for i = 1, #step[2], 2 do
   rows[#rows + 1] = { step[2][i], step[2][i + 1], unpack(lookUp(step[2][i])) }
 end
-return { step[1], string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000)), rows }
+return { step[1], string.format('%.0f', msOf(now)), rows }

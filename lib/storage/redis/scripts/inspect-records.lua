@@ -21,7 +21,7 @@ local function answerOf(...)
   return reply and (type(reply) == 'number' and string.format('%.0f', reply) or reply) or ''
 end
 local now = redis.call('TIME')
-local rows = { string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000)) }
+local rows = { string.format('%.0f', msOf(now)) }
 for i = 4 + count, #ARGV do
   local id = ARGV[i]
   local record = recordKey(id)

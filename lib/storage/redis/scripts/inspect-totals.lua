@@ -22,7 +22,7 @@ end
 local entries, delayed = 0, 0
 for _, queueName in ipairs(membersOf(queuesKey)) do
   delayed = delayed + sizeOf('ZCARD', delayedKey(queueName))
-  for _, band in ipairs({ 'high', 'normal', 'low' }) do
+  for _, band in ipairs(bands) do
     entries = entries + sizeOf('XLEN', bandStreamKey(queueName, band))
   end
 end

@@ -8,7 +8,7 @@
 local queueName = ARGV[3]
 local delayed = delayedKey(queueName)
 local now = redis.call('TIME')
-local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
+local nowMs = msOf(now)
 -- What cannot be moved is looked at again in a minute, so that a hundred of them cannot hide those behind them.
 local inAMinute = string.format('%.0f', nowMs + 60000)
 local due = redis.pcall('ZRANGEBYSCORE', delayed, '-inf', string.format('%.0f', nowMs), 'LIMIT', 0, 100)

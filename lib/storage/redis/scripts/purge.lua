@@ -10,7 +10,7 @@
 local status, limit, dryRun, score, passed = ARGV[5], tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9], tonumber(ARGV[10])
 local cell = cellKey(ARGV[3], ARGV[4], status)
 local now = redis.call('TIME')
-local cutoff = now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(ARGV[6])
+local cutoff = msOf(now) - tonumber(ARGV[6])
 local members = redis.pcall('ZRANGEBYSCORE', cell, score, string.format('%.0f', cutoff), 'WITHSCORES', 'LIMIT', passed, limit)
 if noteError(members) then return { 0, 0, '', 0, indexError } end
 local matched, leave, gone = 0, { 'ZREM', cell }, {}

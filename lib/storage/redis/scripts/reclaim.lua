@@ -13,7 +13,7 @@ local stream, cursor = ARGV[11], ARGV[12]
 -- Pending rows of one call.
 local page = 100
 local now = redis.call('TIME')
-local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
+local nowMs = msOf(now)
 local nowText = string.format('%.0f', nowMs)
 local rows, finished = {}, {}
 

@@ -8,7 +8,7 @@
 -- Memory  The first write is a ZREM: it passes at maxmemory, and so does what follows.
 local group, consumer, leaseMs = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now = redis.call('TIME')
-local deadline = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000) + leaseMs)
+local deadline = string.format('%.0f', msOf(now) + leaseMs)
 local answers, live, rows, claims = {}, { 'ZREM', leases }, { 'ZADD', leases }, {}
 for i = 6, #ARGV, 2 do
   local id, token = ARGV[i], ARGV[i + 1]

@@ -11,7 +11,7 @@ if not record then return { why } end
 local isFinal = record.status == 'SUCCESSFUL' or record.status == 'FAILED'
 if not isFinal and record.status ~= 'READY' and record.status ~= 'RUNNING' then return { 'BROKEN' } end
 local now = redis.call('TIME')
-local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
+local nowMs = msOf(now)
 local answers, mended = { 'MENDED' }, {}
 local function mend(invariant)
   if not mended[invariant] then answers[#answers + 1] = invariant end

@@ -20,7 +20,7 @@ elseif record and kind == 'lease' then
   if record.leaseUntil > 0 then rightScore = string.format('%.0f', record.leaseUntil) end
 elseif record then
   isRight = record.status == 'READY' and record.queueName == queueName
-  local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
+  local nowMs = msOf(now)
   local isDue = whole(record.runAfter) <= nowMs
   -- A due record waits here at most a minute, while its stream cannot be written (place.lua).
   if record.entryId == '' and not (isDue and tonumber(score) <= nowMs + 60000) then

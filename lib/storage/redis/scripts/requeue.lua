@@ -10,7 +10,7 @@
 local growing = ARGV[3] ~= ''
 local limitMs, reason = string.match(ARGV[3], '^(%d+) (.*)$')
 local now = redis.call('TIME')
-local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
+local nowMs = msOf(now)
 local answers, finished = {}, {}
 
 -- When the run of hand-backs began that this one continues; an attempt that was settled, or a retry, begins another.

@@ -21,7 +21,7 @@ for i = 4, #ARGV do
   end
 end
 local now = redis.call('TIME')
-local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
+local nowMs = msOf(now)
 for i = 1, #todo do
   local record = todo[i]
   record.runAfter = ''

@@ -6,7 +6,7 @@
 -- Memory  Refused at maxmemory: the first write is a ZADD, an XADD or an HSET. The new place is made before the old one goes.
 local id = ARGV[3]
 local now = redis.call('TIME')
-local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
+local nowMs = msOf(now)
 local record, why = readRecord(id)
 if not record then return { why } end
 if record.status == 'RUNNING' then return { 'RUNNING' } end

@@ -93,11 +93,11 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
         'handBacks', 'leaseUntil', 'lastAttemptedAt', 'waitToken')
       local lastFence = whole(v[8] or '')
       local made = attemptsMade(w[2] or '', lastFence)
-      local token, attempts = w[1] or '', format('%.0f', made)
+      local heldToken, attempts = w[1] or '', format('%.0f', made)
       local wanted = attempts .. ':' .. call
-      local holder = string.match(token, '^%d+:(.*)%.%d+$')
-      if token == wanted or (own and holder and holder == string.match(call, '^(.*)%.%d+$')) then
-        local isRepeat = token == wanted
+      local holder = string.match(heldToken, '^%d+:(.*)%.%d+$')
+      if heldToken == wanted or (own and holder and holder == string.match(call, '^(.*)%.%d+$')) then
+        local isRepeat = heldToken == wanted
         local lastAt = attemptedAt(w[9] or '', made, lastFence)
         if lastAt == '' then lastAt = nowText end
         local fence = isRepeat and v[8] or format('%.0f', math.max(lastFence + 1, nowUs))
@@ -109,7 +109,7 @@ local function beginEntries(streams, entryIds, ids, now, call, leaseMs, workerId
         seen[id] = true
         if not isRepeat then
           again[#again + 1] = held
-          if w[10] == token then waiting[#waiting + 1] = held end
+          if w[10] == heldToken then waiting[#waiting + 1] = held end
           oldLeases[#oldLeases + 1] = id
           local last = #newLeases
           newLeases[last + 1], newLeases[last + 2] = untilText, id

@@ -2,7 +2,7 @@
 -- The caller has made the first write (one that passes at maxmemory) and moves the cell.
 local function startAttempt(record, now, call, leaseMs, workerId, extra)
   local format = string.format
-  local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
+  local nowMs = msOf(now)
   local nowText, untilText = format('%.0f', nowMs), format('%.0f', nowMs + leaseMs)
   local attempts = format('%.0f', record.attempts + 1)
   local fence = format('%.0f', math.max(record.fence + 1, now[1] * 1000000 + now[2]))
