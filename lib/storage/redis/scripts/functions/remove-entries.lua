@@ -5,11 +5,15 @@
 local function removeEntries(stream, group, entryIds)
   noteError(redis.pcall('XACK', stream, group, unpack(entryIds)))
   if #entryIds > 2 then
-    local first = redis.pcall('XPENDING', stream, group, '-', '+', '1')
-    -- Asked of each: the count that a trim answers holds entries that nobody owns, too.
-    local areBefore = #first > 0
-    for i = 1, areBefore and #entryIds or 0 do areBefore = areBefore and isAfter(first[1][1], entryIds[i]) end
-    if areBefore and type(redis.pcall('XTRIM', stream, 'MINID', first[1][1])) == 'number' then return end
+    local pending = redis.pcall('XPENDING', stream, group, '-', '+', '1')
+    local first = #pending > 0 and pending[1][1]
+    -- Asked of each: the count that a trim answers holds entries that nobody owns, too. Most compare as texts, without a call.
+    local areBefore = first
+    for i = 1, first and #entryIds or 0 do
+      local entryId = entryIds[i]
+      if (#entryId ~= #first or entryId > first) and isAfter(entryId, first) then areBefore = false end
+    end
+    if areBefore and type(redis.pcall('XTRIM', stream, 'MINID', first)) == 'number' then return end
   end
   noteError(redis.pcall('XDEL', stream, unpack(entryIds)))
 end
