@@ -84,8 +84,8 @@ const MUTANTS = [
   {
     row: 'F4',
     wrong: 'what the own list names is not begun again',
-    text: "if token == wanted or (own and holder and holder == string.match(call, '^(.*)%.%d+$')) then",
-    instead: 'if token == wanted then',
+    text: "if heldToken == wanted or (own and holder and holder == string.match(call, '^(.*)%.%d+$')) then",
+    instead: 'if heldToken == wanted then',
   },
   {
     row: 'F5',
@@ -118,8 +118,8 @@ const MUTANTS = [
   {
     row: 'F7',
     wrong: 'producers wait for ever',
-    text: 'maxRetriesPerRequest: 1, commandTimeout: COMMAND_TIMEOUT_MS, autoResendUnfulfilledCommands: true',
-    instead: 'maxRetriesPerRequest: 1, commandTimeout: undefined, autoResendUnfulfilledCommands: true',
+    text: "if (this.#role !== 'producer' && this.#role !== 'worker') return await commands(client)",
+    instead: "if (this.#role !== 'worker') return await commands(client)",
     cases: 'read again',
   },
   {
@@ -142,13 +142,6 @@ const MUTANTS = [
     text: 'return await this.#storage.recover(',
     instead: 'return { begun: [], passed: 0 }; await this.#storage.recover(',
     cases: 'own list',
-  },
-  {
-    row: 'F9',
-    wrong: "producers keep the driver's own retries",
-    text: 'maxRetriesPerRequest: 1, commandTimeout: COMMAND_TIMEOUT_MS, autoResendUnfulfilledCommands: true',
-    instead: 'maxRetriesPerRequest: 20, commandTimeout: undefined, autoResendUnfulfilledCommands: true',
-    cases: 'longer than the blocking read',
   },
   {
     row: 'F9',
