@@ -31,7 +31,8 @@ export async function runCommand<T extends CommandFlags>(
     }
   } catch (error) {
     const failure = failureOf(error)
-    output ??= new Output({ json: false, quiet: false, logLevel: 'info' })
+    // A line that cannot be read says all the same whether a program reads the answer.
+    output ??= new Output({ json: argv.includes('--json'), quiet: false, logLevel: 'info' })
     output.fail(failure)
     process.exitCode = failure.exitCode
   }

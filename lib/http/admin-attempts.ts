@@ -91,6 +91,14 @@ function shownError(error: TaskAttemptError): NonNullable<AttemptModel['error']>
   }
 }
 
+const isCancel = (error: TaskAttemptError | null): boolean => error?.name === 'TaskCancelledError'
+
+/** The error of each attempt; a cancel that came while the next was waited for is not the end of the one before. */
+function byNumber(errors: readonly TaskAttemptError[]): ReadonlyMap<number, TaskAttemptError> {
+  const last = [...errors.filter(isCancel), ...errors.filter((error) => !isCancel(error))]
+  return new Map(last.map((error) => [error.attempt, error]))
+}
+
 /** Attempts, latest first, as far as what is stored tells of them: a start is kept for the first and the latest. */
 export function attemptsOf(
   record: StoredRecord,
@@ -98,7 +106,7 @@ export function attemptsOf(
   nowMs: number,
 ): readonly AttemptModel[] {
   const { attempts, workerIds, status, startedAt, lastAttemptedAt, finishedAt } = record
-  const byAttempt = new Map(errors.map((error) => [error.attempt, error]))
+  const byAttempt = byNumber(errors)
   const shown: AttemptModel[] = []
   for (let number = attempts; number > Math.max(0, attempts - LISTED_ATTEMPTS); number--) {
     const error = byAttempt.get(number) ?? null
@@ -106,20 +114,22 @@ export function attemptsOf(
     const start = number === 1 ? startedAt : isLast ? lastAttemptedAt : null
     const over = isLast && status !== 'RUNNING' ? finishedAt : null
     const end = error?.at?.getTime() ?? over
-    const outcome = error
-      ? 'bad'
-      : isLast && status === 'RUNNING'
-        ? 'running'
-        : isLast && status === 'SUCCESSFUL'
-          ? 'good'
-          : 'lost'
+    const outcome = isCancel(error)
+      ? 'lost'
+      : error
+        ? 'bad'
+        : isLast && status === 'RUNNING'
+          ? 'running'
+          : isLast && status === 'SUCCESSFUL'
+            ? 'good'
+            : 'lost'
     const due = number === 1 ? firstDue(record) : null
     shown.push({
       number,
       title: `Attempt ${number}`,
       worker: workerIds[number - 1] ?? '',
       outcome,
-      word: OUTCOME_WORDS[outcome],
+      word: isCancel(error) ? 'cancelled by a person' : OUTCOME_WORDS[outcome],
       started: timeOrNull(start, nowMs),
       ended: timeOrNull(end, nowMs),
       waited: start === null || due === null ? '' : duration(start - due),
@@ -136,21 +146,21 @@ export function otherErrors(
   errors: readonly TaskAttemptError[],
   nowMs: number,
 ): readonly AttemptModel[] {
-  const shown = new Map(errors.map((error) => [error.attempt, error]))
+  const shown = byNumber(errors)
   return errors
     .filter((error) => shown.get(error.attempt) !== error || error.attempt < 1 || error.attempt > record.attempts)
     .slice(-20)
     .map((error, index) => ({
-      ...{
-        number: 0,
-        title: `Another error (${index + 1})`,
-        worker: '',
-        outcome: 'bad',
-        word: 'of no attempt above',
-        started: null,
-      },
+      number: 0,
+      title: isCancel(error) ? 'Cancelled' : `Another error (${index + 1})`,
+      worker: '',
+      outcome: isCancel(error) ? 'lost' : 'bad',
+      word: isCancel(error) ? 'by a person, while it waited' : 'of no attempt above',
+      started: null,
       ended: error.at && time(error.at.getTime(), nowMs),
-      ...{ waited: '', took: '', error: shownError(error) },
+      waited: '',
+      took: '',
+      error: shownError(error),
     }))
 }
 

@@ -122,6 +122,12 @@ describe('the usage of the commands', function () {
     })
   }
 
+  it('tells a program of it, too', async () => {
+    const { code, stdout } = await project.run('purge-completed', ['--json', '--day', '7'])
+    expect(code).to.equal(2)
+    expect(JSON.parse(stdout)).to.include({ event: 'error', code: 'ERR_TASKS_OPTION', exit_code: 2 })
+  })
+
   for (const [name, args, message, variables] of [
     WRONG[0],
     WRONG.find(([, args]) => args.join().includes('\u001b')),

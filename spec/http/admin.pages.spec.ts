@@ -2,6 +2,7 @@
 import { expect } from 'chai'
 import { randomUUID } from 'node:crypto'
 import { task, taskRegistry } from '../../lib/index.ts'
+import { reasonOf, TaskCancelledError } from '../../lib/errors.ts'
 import { stackParts } from '../../lib/http/admin-attempts.ts'
 import { readableJson } from '../../lib/http/admin-format.ts'
 import type { NewRecord } from '../../lib/storage/storage.ts'
@@ -92,6 +93,21 @@ for (const { name: backendName, make } of BACKENDS) {
       await host.backend.storage.retry([id], randomUUID())
       const again = textOf((await visit(host, `/tasks/${id}`)).html)
       expect(again).to.include('READY').and.to.include('FirstError : once').and.to.include('SecondError : twice')
+    })
+
+    it('says of a cancelled attempt that a person did it, and of one that waited that nothing ran', async () => {
+      const { storage } = host.backend
+      const reason = reasonOf(new TaskCancelledError())
+      const running = await store()
+      await storage.runById(aClaim('web-1'), running, false)
+      await storage.cancel([running], randomUUID(), reason)
+      expect(textOf((await visit(host, `/tasks/${running}`)).html)).to.include('Attempt 1 cancelled by a person')
+      const waiting = await store({ name: 'breakDown' })
+      await fail(waiting, { name: 'FirstError', message: 'once', stack: STACK }, 'READY')
+      await storage.cancel([waiting], randomUUID(), reason)
+      const text = textOf((await visit(host, `/tasks/${waiting}`)).html)
+      expect(text).to.match(/Attempt 1 failed .*FirstError : once/)
+      expect(text).to.include('Cancelled by a person, while it waited')
     })
 
     it('tells the timeline in words: waits, attempts, how each ended', async () => {
