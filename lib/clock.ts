@@ -51,3 +51,6 @@ export const systemClock: Clock = Object.freeze({
     if (timer instanceof SystemTimer) timer.clear()
   },
 })
+
+/** 75 to 125 % of it, so that workers started together do not come together. */
+export const jittered = (ms: number): number => ms * (0.75 + Math.random() / 2)

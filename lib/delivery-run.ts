@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Attempt } from './attempt.ts'
 import type { Ending, LossReason } from './attempt.ts'
-import { systemClock } from './clock.ts'
+import { jittered, systemClock } from './clock.ts'
 import {
   StorageClosedError,
   StorageUnavailableError,
@@ -144,7 +144,7 @@ async function untilKnown<Answer>(call: () => Promise<Answer>): Promise<Answer> 
       return await call()
     } catch (error) {
       if (!(error instanceof StorageUnavailableError) || error instanceof StorageClosedError) throw error
-      await sleep(pauseMs * (0.75 + Math.random() / 2))
+      await sleep(jittered(pauseMs))
     }
   }
 }

@@ -2,13 +2,10 @@
  * What a worker does beside its loop: timers, and calls that nobody waits for before the end (hand-backs of unknown tasks,
  * news for listeners). A stop waits for the calls and clears the timers.
  */
-import { systemClock } from './clock.ts'
+import { jittered, systemClock } from './clock.ts'
 import type { WorkerNews } from './worker-events.ts'
 
 export type Timer = ReturnType<typeof systemClock.setTimeout>
-
-/** 75 to 125 % of it, so that workers started together do not come together. */
-export const jittered = (ms: number): number => ms * (0.75 + Math.random() / 2)
 
 export class WorkerErrands {
   readonly #news: WorkerNews

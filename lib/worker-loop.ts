@@ -4,9 +4,8 @@
  * Up to two such writes are under way at a time, each for half of the slots: the server works on one while this process runs
  * what the other brought. Everything else waits until none is.
  */
-import { systemClock } from './clock.ts'
+import { jittered, systemClock } from './clock.ts'
 import type { Taken } from './storage/storage.ts'
-import { jittered } from './worker-errands.ts'
 import { tellFinished } from './worker-events.ts'
 import type { Ended, WorkerHands } from './worker-hands.ts'
 import type { WorkerOutcomes } from './worker-outcomes.ts'

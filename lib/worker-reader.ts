@@ -3,8 +3,7 @@
  * refused is followed by a pause that grows. Ends early when asked to: at a stop, for other queues, for whoever has to run
  * alone.
  */
-import { systemClock } from './clock.ts'
-import { jittered } from './worker-errands.ts'
+import { jittered, systemClock } from './clock.ts'
 import type { WorkerHands } from './worker-hands.ts'
 import type { WorkerParts } from './worker-parts.ts'
 
