@@ -4,7 +4,7 @@
  * cluster.
  * Names of queues and tasks hold no colon (see NAME_PATTERN), so no two keys can be built from different parts.
  */
-import { bandOf, BANDS } from '../storage.ts'
+import { bandOf } from '../storage.ts'
 import type { Band, Cell } from '../storage.ts'
 
 /** One kind of key: what follows the root, and what it holds. `<part>` stands for a part of the name. */
@@ -192,7 +192,6 @@ function luaFunction(name: string, kind: KindName): string {
  */
 export const LUA_KEYS: Readonly<Record<string, string>> = {
   leases: 'local leases = KEYS[1]',
-  bands: `local bands = { ${BANDS.map((band) => `'${band}'`).join(', ')} }`,
   cellsKey: `local cellsKey = ARGV[1] .. ${luaExpression('cells')}`,
   queuesKey: `local queuesKey = ARGV[1] .. ${luaExpression('queues')}`,
   workersKey: `local workersKey = ARGV[1] .. ${luaExpression('workers')}`,

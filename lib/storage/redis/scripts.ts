@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { readFileSync, readdirSync } from 'node:fs'
+import { BANDS } from '../storage.ts'
 import { LUA_KEYS } from './keys.ts'
 import type { RedisConnection } from './redis-client.ts'
 
@@ -55,6 +56,8 @@ export interface Script {
 
 const FOLDER = new URL('./scripts/', import.meta.url)
 
+const LUA_BANDS = `local bands = { ${BANDS.map((band) => `'${band}'`).join(', ')} }`
+
 /** What a script may name: keys, and functions that use them. */
 interface Fragment {
   readonly text: string
@@ -67,7 +70,7 @@ function fragments(): ReadonlyMap<string, Fragment> {
     const name = file.replace(/\.lua$/, '').replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
     return [name, readFileSync(new URL(`functions/${file}`, FOLDER), 'utf8').trimEnd()]
   })
-  const texts = new Map([...Object.entries(LUA_KEYS), ...functions])
+  const texts = new Map([...Object.entries(LUA_KEYS), ['bands', LUA_BANDS], ...functions])
   const all = [...texts.keys()]
   return new Map([...texts].map(([name, text]) => [name, { text, names: namesIn(text, all) }]))
 }
