@@ -102,8 +102,12 @@ async function peopleMeddle(): Promise<void> {
   const pick = (): string => ids[Math.floor(run.random() * ids.length)] ?? ''
   const acts: Readonly<Record<string, (id: string) => Promise<void>>> = {
     async delete(id) {
-      await (await run.backend.records.find(id)).delete()
-      deletedAt.set(id, Date.now())
+      // Now and then one that runs, which is refused: by chance alone none may be met.
+      const isForRunning = run.random() < 0.3
+      const [running] = isForRunning ? await run.backend.records.filter({ status: 'RUNNING' }).limit(1).ids() : []
+      const chosen = running ?? id
+      await (await run.backend.records.find(chosen)).delete()
+      deletedAt.set(chosen, Date.now())
     },
     async retry() {
       const failed = await run.backend.records.filter({ status: 'FAILED' }).limit(50).ids()
