@@ -14,6 +14,7 @@ import type { LeaseThreadData } from './threaded-leases.ts'
 
 /** The seed of all: where the server is when nothing says otherwise. */
 const DEFAULT_URL = 'redis://localhost:6379/0'
+
 export const REDIS_BACKEND_OPTIONS = Object.freeze({
   ...STORAGE_BACKEND_OPTIONS,
   redisUrl: text({
@@ -23,11 +24,11 @@ export const REDIS_BACKEND_OPTIONS = Object.freeze({
     fault: faultOfUrl,
     description: `where the server is; ${DEFAULT_URL} when left out`,
   }),
-  redisHost: text({ maxLength: 255, description: 'host, in place of that of the URL, as are the next' }),
-  redisPort: integer({ min: 1, max: 65_535, description: 'port' }),
-  redisDb: integer({ min: 0, max: 65_535, description: 'database number' }),
-  redisUsername: text({ maxLength: 500, description: 'ACL user' }),
-  redisPassword: text({ maxLength: 5_000, secret: true, description: 'password' }),
+  redisHost: text({ maxLength: 255, description: 'host, in place of that of the URL' }),
+  redisPort: integer({ min: 1, max: 65_535, description: 'port, in place of that of the URL' }),
+  redisDb: integer({ min: 0, max: 65_535, description: 'database number, in place of that of the URL' }),
+  redisUsername: text({ maxLength: 500, description: 'ACL user, in place of that of the URL' }),
+  redisPassword: text({ maxLength: 5_000, secret: true, description: 'password, in place of that of the URL' }),
   redisSsl: flag({ description: 'TLS' }),
   client: anything({
     shape: 'a client of ioredis or iovalkey',

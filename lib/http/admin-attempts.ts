@@ -99,6 +99,14 @@ function byNumber(errors: readonly TaskAttemptError[]): ReadonlyMap<number, Task
   return new Map(last.map((error) => [error.attempt, error]))
 }
 
+/** `status`: the record's, for its last attempt. */
+function outcomeOf(error: TaskAttemptError | null, status: StoredRecord['status'] | null): keyof typeof OUTCOME_WORDS {
+  if (isCancel(error)) return 'lost'
+  if (error) return 'bad'
+  if (status === 'RUNNING') return 'running'
+  return status === 'SUCCESSFUL' ? 'good' : 'lost'
+}
+
 /** Attempts, latest first, as far as what is stored tells of them: a start is kept for the first and the latest. */
 export function attemptsOf(
   record: StoredRecord,
@@ -114,15 +122,7 @@ export function attemptsOf(
     const start = number === 1 ? startedAt : isLast ? lastAttemptedAt : null
     const over = isLast && status !== 'RUNNING' ? finishedAt : null
     const end = error?.at?.getTime() ?? over
-    const outcome = isCancel(error)
-      ? 'lost'
-      : error
-        ? 'bad'
-        : isLast && status === 'RUNNING'
-          ? 'running'
-          : isLast && status === 'SUCCESSFUL'
-            ? 'good'
-            : 'lost'
+    const outcome = outcomeOf(error, isLast ? status : null)
     const due = number === 1 ? firstDue(record) : null
     shown.push({
       number,

@@ -95,7 +95,9 @@ export class Connection {
   #demotedUntilMs = 0
   /** Why there is no connection, since it was lost. */
   #outage: Error | undefined
-  #patience = { ms: COMMAND_TIMEOUT_MS, untilMs: Infinity }
+  /** What a command of a slow line is given, and until when the line counts as one. */
+  #patienceMs = COMMAND_TIMEOUT_MS
+  #patientUntilMs = 0
   /** How often a socket was closed. */
   #closes = 0
 
@@ -120,14 +122,14 @@ export class Connection {
     const closes = this.#closes
     try {
       if (this.#role !== 'producer' && this.#role !== 'worker') return await commands(client)
-      return await inTime(commands(client), this.#patienceMs)
+      return await inTime(commands(client), this.#limitMs)
     } catch (error) {
       // Who has the slots of a node that is gone is known elsewhere.
       if (error instanceof Error && error.message.includes('Connection is closed')) client.refreshSlotsCache?.()
       if (error instanceof Error && error.message.includes(TIMED_OUT)) {
         // A line that was cut meanwhile, or is not even there, is no slow one.
         const isUp = client === this.#client && client.status === 'ready' && closes === this.#closes
-        if (this.#role === 'worker' && isUp) this.#growPatient()
+        if (this.#role === 'worker' && isUp) this.#waitLonger()
         this.replace(client)
       }
       this.replaceDemoted(error, client)
@@ -158,17 +160,13 @@ export class Connection {
   }
 
   /** How long a command may take. */
-  get #patienceMs(): number {
-    const { untilMs } = this.#patience
-    if (untilMs !== Infinity && systemClock.monotonicMs() > untilMs) {
-      this.#patience = { ms: COMMAND_TIMEOUT_MS, untilMs: Infinity }
-    }
-    return this.#patience.ms
+  get #limitMs(): number {
+    return systemClock.monotonicMs() < this.#patientUntilMs ? this.#patienceMs : COMMAND_TIMEOUT_MS
   }
 
-  #growPatient(): void {
-    const ms = Math.min(2 * this.#patienceMs, LONGEST_PATIENCE_MS)
-    this.#patience = { ms, untilMs: systemClock.monotonicMs() + PATIENT_FOR_MS }
+  #waitLonger(): void {
+    this.#patienceMs = Math.min(2 * this.#limitMs, LONGEST_PATIENCE_MS)
+    this.#patientUntilMs = systemClock.monotonicMs() + PATIENT_FOR_MS
   }
 
   #open(): RedisConnection {
