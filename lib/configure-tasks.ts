@@ -7,9 +7,10 @@ import { ImmediateTaskBackend } from './backends/immediate-task-backend.ts'
 import { MemoryTaskBackend } from './backends/memory-task-backend.ts'
 import { RedisTaskBackend } from './backends/redis-task-backend.ts'
 import type { RedisBackendOptions } from './backends/redis-task-backend.ts'
+import { hinted } from './did-you-mean.ts'
 import { TaskOptionError } from './errors.ts'
 import type { Logger } from './logger.ts'
-import { anything, checkName, checkOptions, nearest } from './options.ts'
+import { anything, checkName, checkOptions } from './options.ts'
 import { onMissingDefault, replaceBackends, taskBackends } from './task-backends.ts'
 import { TaskBackend } from './task-backend.ts'
 
@@ -106,14 +107,9 @@ function build(alias: string, settings: BackendConfig): TaskBackend {
   const where = `config.${alias}`
   const kind: unknown = (settings as Partial<BackendConfig> | undefined)?.backend
   if (typeof kind === 'string' && !isKind(kind)) {
-    const word = nearest(kind, Object.keys(KINDS))
-    const hint = word === undefined ? '' : `did you mean "${word}"? `
-    throw new TaskOptionError(
-      `${where}.backend`,
-      'a kind of backend',
-      kind,
-      `${hint}there are ${Object.keys(KINDS).join(', ')}`,
-    )
+    const kinds = Object.keys(KINDS)
+    const cure = hinted(`there are ${kinds.join(', ')}`, kind, kinds)
+    throw new TaskOptionError(`${where}.backend`, 'a kind of backend', kind, cure)
   }
   const { backend, queues, options = {}, logger } = checkOptions(where, CONFIG_OPTIONS, settings)
   if (backend === undefined) {

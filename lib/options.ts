@@ -1,9 +1,10 @@
 /**
  * Options: one frozen table of rows for each set, and the one validator. A row holds shape, bounds, default and description;
- * commands, router and docs read the same rows. Also names, record ids and "did you mean".
+ * commands, router and docs read the same rows. Also names and record ids.
  * Only own properties of what is given count, each is read once, and the object itself is never kept.
  */
 import { types } from 'node:util'
+import { didYouMean } from './did-you-mean.ts'
 import { shown, TaskOptionError, verbatim } from './errors.ts'
 import { pathOf } from './json.ts'
 import { redactUrl } from './logger.ts'
@@ -187,8 +188,8 @@ export function oneOf<const T extends string, const F extends Facts<NoInfer<T>>>
     (value) => {
       const word = words.find((candidate) => candidate === value)
       if (word !== undefined) return { value: word }
-      const near = typeof value === 'string' ? nearest(value, words) : undefined
-      return near === undefined ? undefined : { cure: `did you mean "${near}"?` }
+      const cure = typeof value === 'string' ? didYouMean(value, words) : undefined
+      return cure === undefined ? undefined : { cure }
     },
     { values: Object.freeze([...words]) },
   )
@@ -280,8 +281,7 @@ function isPlain(value: unknown): value is object {
 
 function unknownOption(where: string, table: OptionTable, key: string): TaskOptionError {
   const known = Object.keys(table)
-  const near = nearest(key, known)
-  const cure = near === undefined ? `known are: ${known.join(', ')}` : `did you mean "${near}"?`
+  const cure = didYouMean(key, known) ?? `known are: ${known.join(', ')}`
   return new TaskOptionError(pathOf(where, [key]), 'a known option', verbatim('an unknown one'), cure)
 }
 
@@ -307,52 +307,4 @@ export function normalizeRecordId(value: unknown): string | undefined {
   if (typeof value !== 'string' || value.length !== 36) return undefined
   const id = value.toLowerCase()
   return isRecordId(id) ? id : undefined
-}
-
-const LONGEST_WORD = 64
-
-/**
- * The candidate that was probably meant; `undefined` when none is near. Case, `_` and `-` are passed over, a beginning of three
- * letters or more counts as near, else a third of the letters may be wrong.
- */
-export function nearest(word: string, candidates: readonly string[]): string | undefined {
-  if (word.length > LONGEST_WORD) return undefined
-  const wanted = plainWord(word)
-  let found: string | undefined
-  let least = Infinity
-  for (const candidate of candidates) {
-    if (candidate.length > 2 * LONGEST_WORD) continue
-    const plain = plainWord(candidate)
-    const longer = Math.max(wanted.length, plain.length)
-    const bound = Math.max(1, Math.floor(longer / 3))
-    const starts = wanted.length >= 3 && plain.startsWith(wanted)
-    const distance = Math.min(starts ? bound : Infinity, wordDistance(wanted, plain, bound))
-    if (distance <= bound && distance < longer && distance < least) {
-      found = candidate
-      least = distance
-    }
-  }
-  return found
-}
-
-function plainWord(word: string): string {
-  return word.toLowerCase().replace(/[_-]/g, '')
-}
-
-/** Letters to add, drop, change or swap with their neighbour (Damerau-Levenshtein, restricted); Infinity when surely above the bound. */
-function wordDistance(a: string, b: string, bound: number): number {
-  if (Math.abs(a.length - b.length) > bound) return Infinity
-  let [before, above]: [number[], number[]] = [[], Array.from({ length: b.length + 1 }, (_, j) => j)]
-  const at = (cells: readonly number[], j: number): number => cells[j] ?? Infinity
-  for (let i = 1; i <= a.length; i += 1) {
-    const current = [i]
-    for (let j = 1; j <= b.length; j += 1) {
-      const changed = at(above, j - 1) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      const swapped = a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? at(before, j - 2) + 1 : Infinity
-      current.push(Math.min(at(above, j) + 1, at(current, j - 1) + 1, changed, swapped))
-    }
-    before = above
-    above = current
-  }
-  return at(above, b.length)
 }

@@ -4,12 +4,13 @@
  */
 import { randomFillSync } from 'node:crypto'
 import { v7 as uuid } from 'uuid'
+import { hinted } from './did-you-mean.ts'
 import { TaskOptionError } from './errors.ts'
 import { encodeArgs } from './json.ts'
 import type { Leases } from './lease-keeper.ts'
 import { guardedLogger } from './logger.ts'
 import type { Logger } from './logger.ts'
-import { anything, checkOptions, nearest, normalizeRecordId, oneOf } from './options.ts'
+import { anything, checkOptions, normalizeRecordId, oneOf } from './options.ts'
 import { checkRetryOptions } from './retry-policy.ts'
 import type { RetryOptions } from './retry-policy.ts'
 import { offerAsDefault, withdrawBackend } from './task-backends.ts'
@@ -128,10 +129,13 @@ export abstract class TaskBackend {
       throw new TaskOptionError('runAfter', 'left out', task.runAfter, cure)
     }
     if (this.queues.length > 0 && !this.queues.includes(task.queueName)) {
-      const word = nearest(task.queueName, this.queues)
-      const hint = word === undefined ? '' : `did you mean "${word}"? `
-      const cure = `${hint}backend "${this.alias}" allows: ${this.queues.join(', ')}; queues: [] allows any`
-      throw new TaskOptionError('queueName', 'an allowed queue', task.queueName, cure)
+      const cure = `backend "${this.alias}" allows: ${this.queues.join(', ')}; queues: [] allows any`
+      throw new TaskOptionError(
+        'queueName',
+        'an allowed queue',
+        task.queueName,
+        hinted(cure, task.queueName, this.queues),
+      )
     }
   }
 

@@ -2,8 +2,8 @@
  * taskBackends: alias -> backend, known by type only; one of the two process-wide states (the other is the task registry).
  * Makes no backend itself: configure-tasks.ts tells it what to do when `default` is asked for and none was configured.
  */
+import { hinted } from './did-you-mean.ts'
 import { TaskOptionError } from './errors.ts'
-import { nearest } from './options.ts'
 import type { TaskBackend } from './task-backend.ts'
 
 const backends = new Map<string, TaskBackend>()
@@ -22,7 +22,7 @@ export const taskBackends = {
     const cure =
       known.length === 0
         ? "call configureTasks({ default: { backend: 'redis' } }) first, or set REDIS_URL"
-        : `configured are: ${known.join(', ')}${suggestion(alias, known)}`
+        : hinted(`configured are: ${known.join(', ')}`, alias, known)
     throw new TaskOptionError('backend', 'the alias of a configured backend', alias, cure)
   },
 
@@ -34,11 +34,6 @@ export const taskBackends = {
   entries(): readonly (readonly [string, TaskBackend])[] {
     return [...backends]
   },
-}
-
-function suggestion(alias: string, known: readonly string[]): string {
-  const word = nearest(alias, known)
-  return word === undefined ? '' : `; did you mean "${word}"?`
 }
 
 /** Replaces every alias by these. Whoever made the old backends closes them. */

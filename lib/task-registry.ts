@@ -2,8 +2,8 @@
  * taskRegistry: name -> Task, process-wide. The only way from a stored name to code: a worker runs what is registered and
  * nothing else a name may point to. Imports nothing by name.
  */
+import { hinted } from './did-you-mean.ts'
 import { TaskNotRegisteredError, TaskOptionError } from './errors.ts'
-import { nearest } from './options.ts'
 import type { AnyTask } from './task.ts'
 
 const tasks = new Map<string, AnyTask>()
@@ -26,9 +26,10 @@ export const taskRegistry = {
   get(name: string): AnyTask {
     const task = tasks.get(name)
     if (task) return task
-    const word = nearest(name, [...tasks.keys()])
-    const hint = word === undefined ? '' : `did you mean "${word}"? `
-    throw new TaskNotRegisteredError(name, `${hint}import its module before the worker starts`)
+    throw new TaskNotRegisteredError(
+      name,
+      hinted('import its module before the worker starts', name, [...tasks.keys()]),
+    )
   },
 
   find(name: string): AnyTask | undefined {

@@ -11,6 +11,7 @@ import type { HeldLease } from './lease-keeper.ts'
 import type { Delivery, Lease, RenewWord, Settlement } from './storage/storage.ts'
 import { taskRegistry } from './task-registry.ts'
 import { TurnoverMap } from './turnover-map.ts'
+import { WorkerEarlyCancels } from './worker-early-cancels.ts'
 import { WorkerHandBack } from './worker-hand-back.ts'
 import type { WorkerParts } from './worker-parts.ts'
 
@@ -30,9 +31,6 @@ export interface InHand {
   closing: boolean
 }
 
-/** How many cancels wait for the attempt that they are of. Each is a token of this worker, so in fact they are few. */
-const MOST_EARLY_CANCELS = 100
-
 export interface Ended {
   readonly hand: InHand
   readonly settlement: Settlement
@@ -44,8 +42,7 @@ export class WorkerHands {
   readonly #parts: WorkerParts
   readonly #handBacks: WorkerHandBack
   readonly #inHand = new TurnoverMap<string, InHand>()
-  /** Tokens whose cancel was heard of before the answer that begins them. */
-  readonly #cancelledEarly = new Set<string>()
+  readonly #earlyCancels = new WorkerEarlyCancels()
   readonly #toBeAlone: () => void
   #suspect: InHand | undefined
 
@@ -71,7 +68,7 @@ export class WorkerHands {
 
   /** Takes in what was begun for this worker, and starts it. `sentAtMs`: before the request that began it was sent. */
   begin(deliveries: readonly Delivery[], sentAtMs: number): void {
-    const { backend, queue, state, errands } = this.#parts
+    const { backend, queue, state, news, errands } = this.#parts
     if (state.phase !== 'running') {
       // Asked for before the stop: nothing starts after it.
       errands.inBackground(this.#handBacks.requeue(deliveries.map(({ lease }) => lease)))
@@ -81,7 +78,11 @@ export class WorkerHands {
     const hands: InHand[] = []
     for (const delivery of deliveries) {
       const { lease, record } = delivery
-      if (this.#wasCancelled(delivery)) continue
+      if (this.#earlyCancels.take(lease)) {
+        // It has its end already: nothing is left to start.
+        news.tell('cancelled', { id: record.id, name: record.name })
+        continue
+      }
       const held = this.#inHand.get(lease.id)
       if (held) {
         // The same record by two ways: the newer token is the live one.
@@ -168,10 +169,10 @@ export class WorkerHands {
   }
 
   /** A person cancelled an attempt, here or elsewhere. */
-  cancel({ id, token }: Pick<Lease, 'id' | 'token'>): void {
-    const hand = this.#inHand.get(id)
-    if (hand?.delivery.lease.token === token) this.#leaseLost(hand, new TaskCancelledError())
-    else if (this.#parts.queue.isOwn(token)) this.#rememberCancel(`${id} ${token}`)
+  cancel(attempt: Pick<Lease, 'id' | 'token'>): void {
+    const hand = this.#inHand.get(attempt.id)
+    if (hand?.delivery.lease.token === attempt.token) this.#leaseLost(hand, new TaskCancelledError())
+    else if (this.#parts.queue.isOwn(attempt.token)) this.#earlyCancels.remember(attempt)
   }
 
   /** News of that may have been lost: asks whether what is in hand is still wanted. */
@@ -179,22 +180,6 @@ export class WorkerHands {
     const hands = this.#inHand.values().filter(({ closing, handedBack }) => !closing && !handedBack)
     const words = await this.#parts.queue.renew(hands.map(leaseOf))
     for (const [index, hand] of hands.entries()) if (words[index] === 'CANCELLED') this.cancel(leaseOf(hand))
-  }
-
-  /** Its message may be here before the answer that begins the attempt; where that never comes the oldest is forgotten. */
-  #rememberCancel(attempt: string): void {
-    for (const oldest of this.#cancelledEarly) {
-      if (this.#cancelledEarly.size < MOST_EARLY_CANCELS) break
-      this.#cancelledEarly.delete(oldest)
-    }
-    this.#cancelledEarly.add(attempt)
-  }
-
-  /** It has its end already: nothing is left to start. */
-  #wasCancelled({ lease, record }: Delivery): boolean {
-    if (this.#cancelledEarly.size === 0 || !this.#cancelledEarly.delete(`${lease.id} ${lease.token}`)) return false
-    this.#parts.news.tell('cancelled', { id: record.id, name: record.name })
-    return true
   }
 
   #startAll(hands: readonly InHand[]): void {

@@ -2,10 +2,10 @@
  * What a worker does by the clock: promotes what is due, looks for new queues, says that it is alive, and sweeps (retention,
  * consumers that are gone; the look for stale deliveries is only marked as due, the loop does it when a slot is free).
  */
-import { createRequire } from 'node:module'
 import { hostname } from 'node:os'
 import { systemClock } from './clock.ts'
 import { purgeFinished } from './maintenance.ts'
+import { packageVersion } from './package-version.ts'
 import { DEFAULT_QUEUE } from './task-backend.ts'
 import { taskRegistry } from './task-registry.ts'
 import type { Timer } from './worker-errands.ts'
@@ -14,12 +14,6 @@ import type { WorkerParts } from './worker-parts.ts'
 const HEARTBEAT_MS = 5_000
 /** Consumers that were not heard of for so many claim intervals are removed, if nothing is theirs. */
 const FORGET_AFTER_INTERVALS = 10
-
-/** Read once a process, at the first heartbeat. */
-function packageVersion(): string {
-  const manifest = createRequire(import.meta.url)('../package.json') as { readonly version: string }
-  return manifest.version
-}
 
 export class WorkerUpkeep {
   readonly #parts: WorkerParts

@@ -1,7 +1,7 @@
 /**
  * Worker: takes due tasks, runs up to `concurrency` of them at a time, settles them, and looks after what others left.
  * Puts its parts together and starts and stops them; judges no record itself: the storage's scripts do. Works on every
- * storage, also inside a web process. Parts: worker-loop (turns), -hands (attempts), -hand-back (to the queue), -outcomes
+ * storage, also inside a web process. Parts: worker-loop (turns), -hands (attempts), -hand-back (to the queue), -early-cancels, -outcomes
  * (settles), -reader (waiting for entries), -upkeep (by the clock), -errands (timers, calls beside the loop), -events, -state,
  * -options.
  */

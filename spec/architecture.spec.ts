@@ -22,6 +22,8 @@ const GROUPS: readonly (readonly string[])[] = [
       'logger.ts',
       'json.ts',
       'args-schema.ts',
+      'did-you-mean.ts',
+      'package-version.ts',
       'options.ts',
       'turnover-map.ts',
     ],
@@ -52,7 +54,14 @@ const GROUPS: readonly (readonly string[])[] = [
   // 6 running
   [
     ...['executor-options.ts', 'executor.ts', 'worker-parts.ts', 'worker-options.ts', 'worker-events.ts'],
-    ...['worker-state.ts', 'worker-errands.ts', 'worker-hand-back.ts', 'worker-hands.ts', 'worker-outcomes.ts'],
+    ...[
+      'worker-state.ts',
+      'worker-errands.ts',
+      'worker-early-cancels.ts',
+      'worker-hand-back.ts',
+      'worker-hands.ts',
+      'worker-outcomes.ts',
+    ],
     ...['worker-reader.ts', 'worker-upkeep.ts', 'worker-loop.ts', 'worker.ts'],
   ],
   // 7 edges

@@ -13,7 +13,6 @@ import {
   isRecordId,
   listOf,
   NAME_PATTERN,
-  nearest,
   normalizeRecordId,
   number,
   oneOf,
@@ -278,58 +277,6 @@ describe('describeRow', () => {
     expect(TABLE.level.values).to.deep.equal(['debug', 'info', 'warn'])
     expect(TABLE.queues.item).to.include({ kind: 'text' })
     expect(TABLE.priority).to.be.frozen
-  })
-})
-
-describe('nearest', () => {
-  const words = ['queueName', 'priority', 'maxTasks', 'timeoutMs', 'status']
-
-  it('finds what was probably meant', () => {
-    const meant: Record<string, string> = {
-      queue_name: 'queueName',
-      QUEUENAME: 'queueName',
-      queueNmae: 'queueName',
-      queue: 'queueName',
-      priorty: 'priority',
-      piroirty: 'priority',
-      max_task: 'maxTasks',
-      timeout: 'timeoutMs',
-      stauts: 'status',
-    }
-    for (const [word, candidate] of Object.entries(meant)) expect(nearest(word, words), word).to.equal(candidate)
-  })
-
-  it('finds nothing where nothing is near', () => {
-    for (const word of ['', 'a', 'zzz', 'constructor', '__proto__', 'x'.repeat(1_000_000)]) {
-      expect(nearest(word, words), word.slice(0, 20)).to.equal(undefined)
-    }
-    expect(nearest('a', ['b'])).to.equal(undefined)
-    expect(nearest('priority', [])).to.equal(undefined)
-  })
-
-  it('finds the nearest of several, and a word itself', () => {
-    expect(nearest('sendMail', ['sendEmail', 'sendMail', 'sendMails'])).to.equal('sendMail')
-    fc.assert(
-      fc.property(fc.array(fc.stringMatching(/^[a-z]{2,20}$/), { minLength: 1 }), fc.nat(), (candidates, i) => {
-        const word = candidates[i % candidates.length] ?? ''
-        expect(nearest(word, candidates)).to.equal(word)
-      }),
-    )
-  })
-
-  it('finds a word with one letter dropped, doubled, changed or swapped', () => {
-    fc.assert(
-      fc.property(
-        fc.stringMatching(/^[a-z]{5,20}$/),
-        fc.nat(3),
-        fc.constantFrom('drop', 'double', 'change', 'swap'),
-        (word, i, how) => {
-          const [before, a, b, after] = [word.slice(0, i), word.charAt(i), word.charAt(i + 1), word.slice(i + 2)]
-          const wrong = { drop: b, double: a + a + b, change: `?${b}`, swap: b + a }[how]
-          expect(nearest(before + wrong + after, ['unrelated-words-of-another-kind', word])).to.equal(word)
-        },
-      ),
-    )
   })
 })
 

@@ -5,8 +5,9 @@
  */
 import yargs from 'yargs'
 import type { Argv } from 'yargs'
+import { didYouMean } from '../did-you-mean.ts'
 import { TaskOptionError, verbatim } from '../errors.ts'
-import { describeRow, nearest } from '../options.ts'
+import { describeRow } from '../options.ts'
 import type { Row } from '../options.ts'
 import { ourVariables, variableOf, VARIABLES } from './flags.ts'
 import type { Flag, FlagTable, Settings } from './flags.ts'
@@ -67,8 +68,7 @@ function checkWords<T extends FlagTable>(command: Command<T>, words: readonly st
     const [, name = '', value] = /^--?([^=]*)(?:=(.*))?$/s.exec(word) ?? []
     const flag = word.startsWith('--') ? flags.get(name) : undefined
     if (!flag) {
-      const near = nearest(name, [...flags.keys()])
-      const cure = near === undefined ? `see ${command.name} --help` : `did you mean --${near}?`
+      const cure = didYouMean(name, [...flags.keys()], (near) => `--${near}`) ?? `see ${command.name} --help`
       throw new TaskOptionError(word, `an option of ${command.name}`, verbatim('an unknown one'), cure)
     }
     if (flag.row.kind === 'flag' && value !== undefined && value !== 'true' && value !== 'false') {
@@ -80,8 +80,7 @@ function checkWords<T extends FlagTable>(command: Command<T>, words: readonly st
 function checkVariables(environment: NodeJS.ProcessEnv): void {
   for (const name of ourVariables(environment)) {
     if (VARIABLES.includes(name)) continue
-    const near = nearest(name, VARIABLES)
-    const cure = near === undefined ? `known are: ${VARIABLES.join(', ')}` : `did you mean ${near}?`
+    const cure = didYouMean(name, VARIABLES, (near) => near) ?? `known are: ${VARIABLES.join(', ')}`
     throw new TaskOptionError(`the environment variable ${name}`, 'a known one', verbatim('an unknown one'), cure)
   }
 }

@@ -1,6 +1,4 @@
-/** What both commands share of the process they run in: its signals, its end, and which package this is. */
-import { createRequire } from 'node:module'
-
+/** What both commands share of the process they run in: its signals, and its end. */
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const
 
 /** Calls `act` for each SIGTERM and SIGINT until the answer is called. SIGUSR1 stays the inspector's. */
@@ -9,12 +7,6 @@ export function onSignals(act: () => void): () => void {
   return () => {
     for (const signal of SIGNALS) process.off(signal, act)
   }
-}
-
-/** The version of this package. */
-export function packageVersion(): string {
-  const manifest = createRequire(import.meta.url)('../../package.json') as { readonly version: string }
-  return manifest.version
 }
 
 /** What the user's code left open, or a native call of a thread that nothing can end, must not keep the command alive. */

@@ -3,11 +3,11 @@
  * Counts outcomes and finds the exit code; decides nothing else.
  */
 import { systemClock } from '../clock.ts'
+import { packageVersion } from '../package-version.ts'
 import { EXIT } from './failure.ts'
 import type { RunSettings } from './flags.ts'
 import { coloured, duration, short } from './output.ts'
 import type { Output } from './output.ts'
-import { packageVersion } from './process.ts'
 import type { ReadyMessage, SettledItem } from './thread-messages.ts'
 import type { RunningTask } from './thread-handle.ts'
 import type { DeadThread, Outcome, PoolListener } from './worker-pool.ts'

@@ -2,13 +2,14 @@
  * What both commands do around their work: read the line, answer --help and --version, say why it failed, set the exit code, and
  * end.
  */
+import { packageVersion } from '../package-version.ts'
 import { helpOf, parseArguments } from './arguments.ts'
 import type { Command } from './arguments.ts'
 import { EXIT, failureOf } from './failure.ts'
 import type { CommandFlags, Settings } from './flags.ts'
 import { Output } from './output.ts'
 import type { OutputOptions } from './output.ts'
-import { endSoon, packageVersion } from './process.ts'
+import { endSoon } from './process.ts'
 
 /** Runs a command; sets `process.exitCode` to what `work` answers. */
 export async function runCommand<T extends CommandFlags>(

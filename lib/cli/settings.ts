@@ -8,10 +8,10 @@ import { pathToFileURL } from 'node:url'
 import { REDIS_BACKEND_OPTIONS, RedisTaskBackend } from '../backends/redis-task-backend.ts'
 import { configureTasks } from '../configure-tasks.ts'
 import type { BackendConfig, TasksConfig } from '../configure-tasks.ts'
+import { didYouMean } from '../did-you-mean.ts'
 import { TaskImportError, TaskOptionError } from '../errors.ts'
 import { cleanText } from '../logger.ts'
 import type { Logger } from '../logger.ts'
-import { nearest } from '../options.ts'
 import { TaskBackend } from '../task-backend.ts'
 import { taskBackends } from '../task-backends.ts'
 import { taskRegistry } from '../task-registry.ts'
@@ -138,9 +138,9 @@ function configure(
     throw new TaskOptionError(`modules of ${name}`, 'a list of paths', modules, EXAMPLE)
   }
   const entries = Object.entries(settings)
-  const [stray] = entries.find(([key, value]) => !isObject(value) && nearest(key, ['modules']) !== undefined) ?? []
-  if (stray !== undefined) {
-    throw new TaskOptionError(`${stray} of ${name}`, 'a backend', settings[stray], 'did you mean "modules"?')
+  for (const [key, value] of entries) {
+    const hint = isObject(value) ? undefined : didYouMean(key, ['modules'])
+    if (hint !== undefined) throw new TaskOptionError(`${key} of ${name}`, 'a backend', value, hint)
   }
   const configured = entries.length > 0 && entries.every(([, value]) => value instanceof TaskBackend)
   if (entries.length > 0 && !configured) {

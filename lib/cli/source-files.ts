@@ -4,8 +4,8 @@
  */
 import { readdirSync, realpathSync, statSync } from 'node:fs'
 import { basename, dirname, extname, join, resolve } from 'node:path'
+import { didYouMean } from '../did-you-mean.ts'
 import { TaskImportError } from '../errors.ts'
-import { nearest } from '../options.ts'
 
 /** The files to import, as absolute paths. */
 export interface Sources {
@@ -62,8 +62,8 @@ function checkExtension(name: string, file: string): string {
 
 function suggestion(file: string): string {
   const names = entriesOf(dirname(file)).map(({ name }) => name)
-  const near = nearest(basename(file), names)
-  return near === undefined ? '' : `; did you mean ${near}?`
+  const hint = didYouMean(basename(file), names, (near) => near)
+  return hint === undefined ? '' : `; ${hint}`
 }
 
 // Globs: * ? [abc] {a,b} and **, as a shell knows them

@@ -10,8 +10,8 @@ import type { FormatsPlugin } from 'ajv-formats'
 import type { IncomingHttpHeaders } from 'node:http'
 import express from 'express'
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
+import { didYouMean } from '../did-you-mean.ts'
 import { TaskOptionError, verbatim } from '../errors.ts'
-import { nearest } from '../options.ts'
 import { inexactJson } from './exact-json.ts'
 import { HttpError } from './problem.ts'
 import type { ApiRoute, Schema } from './routes.ts'
@@ -72,8 +72,7 @@ function fieldError(
   const parameters = error?.params as Record<string, unknown> | undefined
   const unknown = parameters?.['additionalProperty']
   if (typeof unknown === 'string') {
-    const near = nearest(unknown, known)
-    const cure = near === undefined ? `known are: ${known.join(', ') || 'none'}` : `did you mean "${near}"?`
+    const cure = didYouMean(unknown, known) ?? `known are: ${known.join(', ') || 'none'}`
     return new TaskOptionError(`/${escapeStep(unknown)}`, 'a known field', verbatim('an unknown one'), cure)
   }
   const pointer = error?.instancePath ?? ''

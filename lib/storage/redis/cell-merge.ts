@@ -4,7 +4,7 @@
  * cells and the page, never with the records in them.
  */
 import type { ListPosition, ListRequest } from '../storage.ts'
-import { runPipeline } from './pipeline.ts'
+import { readAll } from './pipeline.ts'
 import type { RedisConnection, RedisPipeline } from './redis-client.ts'
 
 /** One cell being read: its members in order, as far as they were fetched. */
@@ -74,15 +74,10 @@ export async function mergeCells(
   while (page.length < request.size && open.length > 0) {
     const dry = open.filter((cursor) => cursor.buffer.length === 0 && !cursor.done)
     if (dry.length > 0) {
-      const replies = await runPipeline(connection, (pipeline) => {
+      const replies = await readAll(connection, (pipeline) => {
         for (const cursor of dry) cursor.fetch(pipeline, size)
       })
-      dry.forEach((cursor, index) => {
-        const reply = replies[index]
-        // A cell of a wrong type holds no records that could be shown; the doctor names it.
-        if (reply instanceof Error && !reply.message.includes('WRONGTYPE')) throw reply
-        cursor.take(reply instanceof Error ? [] : (reply as string[]), size)
-      })
+      dry.forEach((cursor, index) => cursor.take((replies[index] ?? []) as string[], size))
       continue
     }
     open = open.filter((cursor) => cursor.buffer.length > 0)

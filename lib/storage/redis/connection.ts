@@ -1,64 +1,10 @@
-/**
- * One connection of one role, opened at its first use and made anew when it stopped answering.
- * Turns a driver's errors into ours; what it does not know it passes on unchanged.
- */
+/** One connection of one role, opened at its first use and made anew when it stopped answering. */
 import { systemClock } from '../../clock.ts'
-import {
-  StorageClosedError,
-  StorageDamagedError,
-  StorageFullError,
-  StorageUnavailableError,
-  TaskError,
-} from '../../errors.ts'
+import { StorageClosedError } from '../../errors.ts'
 import { redactUrl } from '../../logger.ts'
 import type { Logger } from '../../logger.ts'
+import { isClosed, isDemoted, isOfSelect, isTimeout, storageError, TIMED_OUT } from './driver-errors.ts'
 import type { ConnectionFactory, ConnectionRole, RedisConnection } from './redis-client.ts'
-
-/** What a server or a driver says while it cannot serve us, and what to do about it. Anything else is rethrown as it is. */
-const UNAVAILABLE: readonly (readonly [pattern: RegExp, cure: string])[] = [
-  [/Command timed out/, 'the server is slow, frozen or cut off; the outcome of the call is unknown'],
-  [
-    /max retries per request|Connection is closed|Stream isn't writeable|ECONN|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT|EHOSTUNREACH/,
-    'check that the server runs and can be reached',
-  ],
-  [
-    /closed before it answered|Connection is in subscriber mode/,
-    'the connection ended; the outcome of the call is unknown',
-  ],
-  [
-    /NOAUTH|WRONGPASS|NOPERM|invalid password|without any password|user executing the script can|ACL failure/,
-    "check the user's name, password and ACL",
-  ],
-  [/DB index is out of range|SELECT is not allowed/, 'give a database that the server has; a cluster has 0 alone'],
-  [/READONLY|UNBLOCKED/, 'this server is a replica; the connection is made anew, or give the address of the master'],
-  [/sentinel/i, 'no sentinel knows a master that answers; try again in a moment'],
-  [/LOADING|MASTERDOWN|BUSY /, 'the server is starting or busy; try again in a moment'],
-  [/MISCONF/, 'the server cannot write its snapshot to disk; free some space'],
-  [/NOREPLICAS/, 'too few replicas are in reach for min-replicas-to-write'],
-  [
-    /CLUSTERDOWN|TRYAGAIN|MOVED|ASK |Too many Cluster redirections|ClusterAllFailedError|Failed to refresh slots|All nodes failed|None of startup nodes|non local key/,
-    'the cluster is not whole, or moves a slot; try again in a moment (a single client cannot follow it: pass a Cluster)',
-  ],
-]
-
-/** What a driver says when it gave up on a server that it could not even reach. */
-const GAVE_UP = /max retries per request|Command timed out|Connection is closed/
-
-/**
- * The error of a driver as one of ours, where we know what it means.
- *
- * @param outage why the connection is down, when it is: it says more than that the driver gave up.
- */
-export function storageError(given: unknown, action: string, address: string, outage?: Error): unknown {
-  if (!(given instanceof Error) || given instanceof TaskError) return given
-  if (/\bOOM\b/.test(given.message)) return new StorageFullError(action, { cause: given })
-  if (given.message.startsWith('WRONGTYPE')) return new StorageDamagedError(action, given.message, { cause: given })
-  const error = outage && GAVE_UP.test(given.message) ? outage : given
-  // An outage of a kind that nobody foresaw (TLS, say) is an outage all the same.
-  const known = meaningOf(error) ?? meaningOf(given)
-  if (!known) return given
-  return new StorageUnavailableError(action, `${redactUrl(error.message)} from ${address}`, known[1], { cause: error })
-}
 
 /** Below a second, as a producer promises its error within one; the driver needs a moment of that itself. */
 const COMMAND_TIMEOUT_MS = 900
@@ -66,24 +12,9 @@ const COMMAND_TIMEOUT_MS = 900
 const LONGEST_PATIENCE_MS = 60_000
 /** How long it stays patient; small commands get through meanwhile, and prove nothing. */
 const PATIENT_FOR_MS = 120_000
-const TIMED_OUT = 'Command timed out'
-
-function meaningOf(error: Error): (typeof UNAVAILABLE)[number] | undefined {
-  const text = `${error.name}: ${error.message}`
-  return UNAVAILABLE.find(([pattern]) => pattern.test(text))
-}
 
 /** A server that stays a replica is not connected to with every command that it refuses. */
 const DEMOTED_PAUSE_MS = 500
-
-function isDemoted(error: unknown): boolean {
-  return error instanceof Error && /READONLY|UNBLOCKED/.test(error.message)
-}
-
-/** The driver's own SELECT was refused, whatever the reason. */
-function isOfSelect(error: Error & { readonly command?: { readonly name?: string } }): boolean {
-  return error.command?.name === 'select'
-}
 
 export class Connection {
   readonly #factory: ConnectionFactory
@@ -125,8 +56,8 @@ export class Connection {
       return await inTime(commands(client), this.#limitMs)
     } catch (error) {
       // Who has the slots of a node that is gone is known elsewhere.
-      if (error instanceof Error && error.message.includes('Connection is closed')) client.refreshSlotsCache?.()
-      if (error instanceof Error && error.message.includes(TIMED_OUT)) {
+      if (isClosed(error)) client.refreshSlotsCache?.()
+      if (isTimeout(error)) {
         // A line that was cut meanwhile, or is not even there, is no slow one.
         const isUp = client === this.#client && client.status === 'ready' && closes === this.#closes
         if (this.#role === 'worker' && isUp) this.#waitLonger()

@@ -1,15 +1,26 @@
 /**
- * Commands in one write, answered in order, each with its reply or its error. While a slot of a cluster moves, some keys of it
- * are on one node and some on another, and a pipeline cannot follow both: what was redirected is asked for again by itself.
+ * Reads in one write, answered in order; null for what is not there, or not of the shape that was asked for: nothing that could be
+ * shown, and the doctor names it. While a slot of a cluster moves, some keys of it are on one node and some on another, and a
+ * pipeline cannot follow both: what was redirected is asked for again by itself.
  */
+import { isNothing, isRedirect } from './driver-errors.ts'
 import type { RedisConnection, RedisPipeline } from './redis-client.ts'
 
-/** Nothing was run; the node that has the key is another one, or the cluster is about to say which. */
-function isRedirect(error: unknown): boolean {
-  return error instanceof Error && /^(MOVED|ASK|TRYAGAIN|CLUSTERDOWN) /.test(error.message)
+/** @throws Error the first error of a command that means anything else. */
+export async function readAll(
+  client: RedisConnection,
+  fill: (pipeline: RedisPipeline) => unknown,
+): Promise<readonly unknown[]> {
+  const answers = await answersOf(client, fill)
+  return answers.map((answer) => {
+    if (isNothing(answer)) return null
+    if (answer instanceof Error) throw answer
+    return answer
+  })
 }
 
-export async function runPipeline(
+/** Each reply, or its error. */
+async function answersOf(
   client: RedisConnection,
   fill: (pipeline: RedisPipeline) => unknown,
 ): Promise<readonly unknown[]> {

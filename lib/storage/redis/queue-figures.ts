@@ -5,25 +5,15 @@
 import { BANDS, minuteCountOf } from '../storage.ts'
 import type { MinuteOfStats } from '../storage.ts'
 import type { Keys } from './keys.ts'
-import { runPipeline } from './pipeline.ts'
-import type { RedisConnection, RedisPipeline } from './redis-client.ts'
+import { readAll } from './pipeline.ts'
+import type { RedisConnection } from './redis-client.ts'
 
 const MINUTE_MS = 60_000
-
-async function run(client: RedisConnection, fill: (pipeline: RedisPipeline) => unknown): Promise<readonly unknown[]> {
-  const replies = await runPipeline(client, fill)
-  return replies.map((reply) => {
-    if (!(reply instanceof Error)) return reply
-    // A stream that is not there yet, or a key of a wrong type: nothing waits there that could be named.
-    if (/no such key|WRONGTYPE|NOGROUP/i.test(reply.message)) return null
-    throw reply
-  })
-}
 
 /** The time of the server; on a cluster, of the node that has the key, whose clock wrote what it is compared with. */
 export async function timeBeside(client: RedisConnection, key: string): Promise<number> {
   const [reply] = client.isCluster
-    ? await run(client, (pipeline) => pipeline.time().zcard(key))
+    ? await readAll(client, (pipeline) => pipeline.time().zcard(key))
     : [(await client.time()) as string[]]
   const [seconds = '0', micros = '0'] = reply as string[]
   return Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000)
@@ -63,14 +53,14 @@ export async function longestWaits(
     // The mock has no groups: there every entry is undelivered.
     group === ''
       ? []
-      : run(client, (pipeline) => {
+      : readAll(client, (pipeline) => {
           for (const { key } of streams) pipeline.xinfo('GROUPS', key)
         }),
-    run(client, (pipeline) => {
+    readAll(client, (pipeline) => {
       for (const queueName of queueNames) pipeline.zrange(keys.delayed(queueName), '0', '0', 'WITHSCORES')
     }),
   ])
-  const entries = await run(client, (pipeline) => {
+  const entries = await readAll(client, (pipeline) => {
     streams.forEach(({ key }, index) => {
       const rows = (groups[index] ?? []) as unknown[]
       const own = rows.find((row) => field(row, 'name') === group)
@@ -82,7 +72,7 @@ export async function longestWaits(
     const [entry] = (entries[index] ?? []) as [string, string[]][]
     return entry ? [{ queueName, entryId: entry[0], id: entry[1][1] ?? '' }] : []
   })
-  const rows = await run(client, (pipeline) => {
+  const rows = await readAll(client, (pipeline) => {
     for (const { id } of heads) pipeline.hmget(keys.record(id), 'enqueuedAt', 'runAfter', 'attempts', 'fence')
   })
   const oldest = new Map<string, number>()
@@ -112,7 +102,7 @@ export async function readStats(
 ): Promise<readonly MinuteOfStats[]> {
   const running = Math.floor((await timeBeside(client, keys.leases)) / MINUTE_MS)
   const first = running - minutes + 1
-  const hashes = await run(client, (pipeline) => {
+  const hashes = await readAll(client, (pipeline) => {
     for (let minute = first; minute <= running; minute++) pipeline.hgetall(keys.stats(minute))
   })
   return hashes.map((hash, index) => {

@@ -24,17 +24,13 @@ import type {
 } from '../storage.ts'
 import { entriesOf } from './blocking-reader.ts'
 import type { ReadEntry } from './blocking-reader.ts'
-import { storageError } from './connection.ts'
+import { BEGUN_COLUMNS, deliveryOf, readRows } from './delivery-rows.ts'
+import type { Row, RowsRead } from './delivery-rows.ts'
+import { isNoGroup, isWrongType, refusesScriptedReads, storageError } from './driver-errors.ts'
 import { longestWaits } from './queue-figures.ts'
-import { BEGUN_COLUMNS, deliveryOf, readRows, SETTLED_FIELDS, settledRecordOf } from './record-fields.ts'
-import type { Row, RowsRead } from './record-fields.ts'
 import type { RedisLink } from './redis-link.ts'
 import type { ScriptCall } from './scripts.ts'
-
-const NO_RECORD = settledRecordOf(undefined)
-
-/** What most tasks return. */
-const NOTHING = 'null'
+import { settleAnswerOf, settleArgs, SETTLED_FIELDS, settledRecordOf } from './settlements.ts'
 
 /** Entries of the own list that one call looks at. */
 const OWN_PAGE = 100
@@ -125,7 +121,7 @@ export class RedisDeliveries implements DeliveryStorage {
   }
 
   async settle(items: readonly Settlement[]): Promise<readonly SettleWord[]> {
-    const args = settleWordsOf(items, await this.#settledRecords(items))
+    const args = settleArgs(items, await this.#settledRecords(items))
     return this.#settleWords(items.length, await this.#link.deliver({ name: 'settle', args }))
   }
 
@@ -138,7 +134,7 @@ export class RedisDeliveries implements DeliveryStorage {
       taken: await this.take(request),
     })
     if (!this.#scriptedReads) return await apart()
-    const settling = settleWordsOf(items, await this.#settledRecords(items))
+    const settling = settleArgs(items, await this.#settledRecords(items))
     const args = [...claimArgs(request), String(request.count), String(settling.length), ...settling]
     args.push(...this.#link.streams(request.queueNames))
     let reply: unknown
@@ -205,12 +201,7 @@ export class RedisDeliveries implements DeliveryStorage {
         pipeline.zcard(this.#link.keys.delayed(queueName))
       }
     })
-    const number = (index: number): number => {
-      const reply = replies[index]
-      if (!(reply instanceof Error)) return Number(reply)
-      if (reply.message.includes('WRONGTYPE')) return 0
-      throw storageError(reply, 'measure queues', this.#link.factory.address)
-    }
+    const number = (index: number): number => Number(replies[index] ?? 0)
     return queueNames.map((queueName, index) => ({
       queueName,
       high: number(index * 4),
@@ -234,24 +225,15 @@ export class RedisDeliveries implements DeliveryStorage {
       const replies = await this.#link.pipeline('read records', (pipeline) => {
         for (const { lease } of unknown) pipeline.hmget(this.#link.keys.record(lease.id), ...SETTLED_FIELDS)
       })
-      unknown.forEach(({ lease }, index) => {
-        const reply = replies[index]
-        // A key of another type: the script answers BROKEN.
-        if (reply instanceof Error && !isWrongType(reply)) {
-          throw storageError(reply, 'read records', this.#link.factory.address)
-        }
-        found.set(lease.id, settledRecordOf(reply))
-      })
+      // Of a key of another type the script answers BROKEN.
+      unknown.forEach(({ lease }, index) => found.set(lease.id, settledRecordOf(replies[index])))
     }
-    return items.map(({ record, lease }) => record ?? found.get(lease.id) ?? NO_RECORD)
+    return items.map(({ record, lease }) => record ?? found.get(lease.id) ?? settledRecordOf(undefined))
   }
 
-  /** The answer of settle-items.lua names only what was refused. */
-  #settleWords(count: number, reply: unknown): SettleWord[] {
-    const [indexError, ...refused] = reply as [string, ...(number | SettleWord)[]]
-    this.#link.noteIndexError(indexError === '' ? undefined : indexError)
-    const words = new Array<SettleWord>(count).fill('SETTLED')
-    for (let at = 0; at < refused.length; at += 2) words[Number(refused[at]) - 1] = refused[at + 1] as SettleWord
+  #settleWords(count: number, reply: unknown): readonly SettleWord[] {
+    const { words, indexError } = settleAnswerOf(reply, count)
+    this.#link.noteIndexError(indexError)
     return words
   }
 
@@ -350,49 +332,4 @@ export class RedisDeliveries implements DeliveryStorage {
 
 function claimArgs({ consumer, call, leaseMs, workerId }: Claim): string[] {
   return [consumer, call, String(leaseMs), workerId]
-}
-
-/** Outcomes as settle-items.lua takes them: what neighbours have in common is said once. */
-function settleWordsOf(items: readonly Settlement[], records: readonly SettledRecord[]): string[] {
-  const words: string[] = []
-  let run: { readonly item: Settlement; readonly record: SettledRecord; readonly countAt: number } | undefined
-  let count = 0
-  items.forEach((item, index) => {
-    const record = records[index] ?? NO_RECORD
-    const { lease, outcome, payload, delayMs } = item
-    if (!run || !endAlike(run.item, item) || !areAlike(run.record, record)) {
-      const { queueName, name, priority, runAfter, lastAttemptedAt } = record
-      words.push(lease.token, outcome, String(delayMs), queueName, name, String(priority), String(runAfter ?? ''))
-      words.push(String(lastAttemptedAt ?? 0), payload === NOTHING ? NOTHING : '')
-      run = { item, record, countAt: words.push('') - 1 }
-      count = 0
-    }
-    count += 1
-    words[run.countAt] = String(count)
-    words.push(lease.id)
-    if (payload !== NOTHING) words.push(payload)
-  })
-  return words
-}
-
-function endAlike(a: Settlement, b: Settlement): boolean {
-  const returnAlike = (a.payload === NOTHING) === (b.payload === NOTHING)
-  return a.lease.token === b.lease.token && a.outcome === b.outcome && returnAlike && a.delayMs === b.delayMs
-}
-
-function areAlike(a: SettledRecord, b: SettledRecord): boolean {
-  const isOneTask = a.queueName === b.queueName && a.name === b.name && a.priority === b.priority
-  return isOneTask && a.runAfter === b.runAfter && a.lastAttemptedAt === b.lastAttemptedAt
-}
-
-function isNoGroup(error: unknown): boolean {
-  return error instanceof Error && error.message.includes('NOGROUP')
-}
-
-function isWrongType(error: unknown): error is Error {
-  return error instanceof Error && error.message.includes('WRONGTYPE')
-}
-
-function refusesScriptedReads(error: unknown): boolean {
-  return error instanceof Error && error.message.includes('not allowed from script')
 }

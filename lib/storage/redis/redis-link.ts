@@ -14,7 +14,7 @@ import { FinishListener } from './finish-listener.ts'
 import { JointReader } from './joint-reader.ts'
 import { ReaderPool } from './reader-pool.ts'
 import { Keys, rootOf } from './keys.ts'
-import { runPipeline } from './pipeline.ts'
+import { readAll } from './pipeline.ts'
 import { ConnectionFactory } from './redis-client.ts'
 import type { RedisClientLike, RedisPipeline, ServerSettings } from './redis-client.ts'
 import { ScriptRunner } from './scripts.ts'
@@ -99,8 +99,9 @@ export class RedisLink {
     return this.worker.send(`run ${call.name}`, (client) => this.scripts.run(client, call))
   }
 
+  /** Reads in one write; null for what is not there or not of that shape (pipeline.ts). */
   async pipeline(action: string, fill: (pipeline: RedisPipeline) => void): Promise<readonly unknown[]> {
-    return await this.producer.send(action, (client) => runPipeline(client, fill))
+    return await this.producer.send(action, (client) => readAll(client, fill))
   }
 
   /** @throws StorageClientError the client has no consumer groups. */

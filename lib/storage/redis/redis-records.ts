@@ -15,7 +15,6 @@ import type {
 } from '../storage.ts'
 import { ARGS_FIELDS, cutArgs } from './args-pieces.ts'
 import { mergeCells } from './cell-merge.ts'
-import { storageError } from './connection.ts'
 import { BRIEF_FIELDS, briefOf, NO_HASH, RECORD_FIELDS, recordOf } from './record-fields.ts'
 import type { RedisLink } from './redis-link.ts'
 
@@ -50,12 +49,8 @@ export class RedisRecords implements RecordStorage {
       for (const id of ids) pipeline.hmget(this.#link.keys.record(id), ...RECORD_FIELDS)
     })
     return ids.map((id, index) => {
-      const reply = replies[index]
-      if (reply instanceof Error) {
-        if (reply.message.includes('WRONGTYPE')) return { id, damage: NO_HASH }
-        throw storageError(reply, 'read records', this.#link.factory.address)
-      }
-      return recordOf(id, reply as unknown[])
+      const reply = replies[index] as unknown[] | null
+      return reply === null ? { id, damage: NO_HASH } : recordOf(id, reply)
     })
   }
 
@@ -87,11 +82,7 @@ export class RedisRecords implements RecordStorage {
         else pipeline.zcount(key, String(bounds.from ?? '-inf'), String(bounds.to ?? '+inf'))
       }
     })
-    return replies.map((reply) => {
-      if (!(reply instanceof Error)) return Number(reply)
-      if (reply.message.includes('WRONGTYPE')) return 0
-      throw storageError(reply, 'count records', this.#link.factory.address)
-    })
+    return replies.map((reply) => Number(reply ?? 0))
   }
 
   async catalog(): Promise<{ queueNames: readonly string[]; tasks: readonly Omit<Cell, 'status'>[] }> {

@@ -52,8 +52,7 @@ export class RedisWorkers implements WorkerStorage {
     })
     for (const reply of replies) {
       // A stream without its group has no consumers to sweep.
-      if (reply instanceof Error) continue
-      for (const row of reply as unknown[]) {
+      for (const row of (reply ?? []) as unknown[]) {
         const consumer = fieldsOf(row)
         const name = consumer['name'] ?? ''
         if (Number(consumer['pending']) === 0 && Number(consumer['idle']) >= maxIdleMs && !alive.has(name)) {
@@ -77,7 +76,7 @@ export class RedisWorkers implements WorkerStorage {
 /** A hash or an info row, flat or already an object, as text by name. */
 function fieldsOf(reply: unknown): Record<string, string> {
   const fields = Object.create(null) as Record<string, string>
-  if (reply instanceof Error || typeof reply !== 'object' || reply === null) return fields
+  if (typeof reply !== 'object' || reply === null) return fields
   if (Array.isArray(reply)) {
     for (let index = 0; index < reply.length; index += 2) fields[String(reply[index])] = String(reply[index + 1])
     return fields

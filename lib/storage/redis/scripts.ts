@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync, readdirSync } from 'node:fs'
 import { BANDS } from '../storage.ts'
+import { isNoScript } from './driver-errors.ts'
 import { LUA_KEYS } from './keys.ts'
 import type { RedisConnection } from './redis-client.ts'
 
@@ -114,10 +115,6 @@ export function scripts(): ReadonlyMap<ScriptName, Script> {
 export interface ScriptCall {
   readonly name: ScriptName
   readonly args: readonly string[]
-}
-
-function isNoScript(error: unknown): boolean {
-  return error instanceof Error && error.message.includes('NOSCRIPT')
 }
 
 /** Runs scripts of one backend on whatever connection it is handed. */
