@@ -1,6 +1,6 @@
 /**
  * Options: one frozen table of rows for each set, and the one validator. A row holds shape, bounds, default and description;
- * commands, router and docs read the same rows. Also names and record ids.
+ * commands, router and docs read the same rows. Also names.
  * Only own properties of what is given count, each is read once, and the object itself is never kept.
  */
 import { types } from 'node:util'
@@ -293,18 +293,4 @@ const NAME_SHAPE = 'a name of 1 to 128 letters, digits, "_", "." or "-", the fir
 export function checkName(field: string, value: unknown): string {
   if (typeof value === 'string' && NAME_PATTERN.test(value)) return value
   throw new TaskOptionError(field, NAME_SHAPE, showable(value), 'give it another name: "reports.build"')
-}
-
-const RECORD_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
-
-/** True for the text form of a UUID (RFC 9562 section 4) in lower case, whatever its version. */
-export function isRecordId(value: unknown): value is string {
-  return typeof value === 'string' && RECORD_ID.test(value)
-}
-
-/** The id in lower case, as records are stored; `undefined` for what is no UUID. */
-export function normalizeRecordId(value: unknown): string | undefined {
-  if (typeof value !== 'string' || value.length !== 36) return undefined
-  const id = value.toLowerCase()
-  return isRecordId(id) ? id : undefined
 }

@@ -3,7 +3,7 @@
  * time is answered by the index, so counts are exact and nothing is scanned; the other keys are compared record by record, up to
  * a bound that is told. Moves nothing itself: delete and retry go through the storage, which judges each record again.
  */
-import { v7 as uuid } from 'uuid'
+import { randomUUID } from 'node:crypto'
 import { TaskQueryLimitError } from './errors.ts'
 import { checkOptions, integer, oneOf } from './options.ts'
 import { boundsOf, cellsOf, checkFilter, comparedKeys, many } from './record-filter.ts'
@@ -161,7 +161,7 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
 
   /** Puts what matches and is FAILED back to READY; answers how many went. */
   async retry(): Promise<number> {
-    const requestId = uuid()
+    const requestId = randomUUID()
     return await this.#inBatches(async (ids) => {
       const words = await this.#source.storage.retry(ids, requestId)
       return words.filter((word) => word === 'RETRIED').length

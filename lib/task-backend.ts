@@ -2,15 +2,14 @@
  * TaskBackend, base of all backends: checks a task against its own limits, enqueues, reads results, tells listeners.
  * Knows a storage only as the seam; the concrete backends bring one (or none) and run what records ask them to run.
  */
-import { randomFillSync } from 'node:crypto'
-import { v7 as uuid } from 'uuid'
 import { hinted } from './did-you-mean.ts'
 import { TaskOptionError } from './errors.ts'
 import { encodeArgs } from './json.ts'
 import type { Leases } from './lease-keeper.ts'
 import { guardedLogger } from './logger.ts'
 import type { Logger } from './logger.ts'
-import { anything, checkOptions, normalizeRecordId, oneOf } from './options.ts'
+import { anything, checkOptions, oneOf } from './options.ts'
+import { normalizeRecordId, RecordIds } from './record-id.ts'
 import { checkRetryOptions } from './retry-policy.ts'
 import type { RetryOptions } from './retry-policy.ts'
 import { offerAsDefault, withdrawBackend } from './task-backends.ts'
@@ -257,34 +256,7 @@ export interface BackendLimits {
   readonly completedTaskTtlSeconds: number
 }
 
-/**
- * Random bytes for ids, 256 ids at a time: asking for 16 each time took half of what an id costs (uuid's own default; 4 of 7 µs
- * on Node 20). What was used is never used again.
- */
-const random = new Uint8Array(16 * 256)
-let used = random.length
-/** Of the last id: those of one millisecond count on, so that ids of one process sort as they came (RFC 9562 section 6.2). */
-let msecs = 0
-let seq = 0
-
-function newId(): string {
-  if (used === random.length) {
-    randomFillSync(random)
-    used = 0
-  }
-  const bytes = random.subarray(used, used + 16)
-  used += 16
-  const now = Date.now()
-  if (now > msecs) {
-    msecs = now
-    // Half of its 32 bits are left to count with.
-    seq = (((bytes[6] ?? 0) & 0x7f) << 24) | ((bytes[7] ?? 0) << 16) | ((bytes[8] ?? 0) << 8) | (bytes[9] ?? 0)
-  } else {
-    seq = (seq + 1) | 0
-    if (seq === 0) msecs += 1
-  }
-  return uuid({ random: bytes, msecs, seq })
-}
+const ids = new RecordIds()
 
 function newRecordOf(task: AnyTask, args: readonly unknown[], id?: string): NewRecord {
   const json = encodeArgs(args)
@@ -300,7 +272,7 @@ function newRecordOf(task: AnyTask, args: readonly unknown[], id?: string): NewR
 }
 
 function checkId(id: string | undefined): string {
-  if (id === undefined) return newId()
+  if (id === undefined) return ids.next()
   const normal = normalizeRecordId(id)
   if (normal === undefined) throw new TaskOptionError('id', 'a UUID', id, 'leave it out, and one is made')
   return normal

@@ -2,11 +2,12 @@
  * TaskRecord, the active record: find, filter, count, and save, delete, refresh, retry, run on one.
  * Changes what a person may change; states have verbs, and the storage judges each of them.
  */
-import { v7 as uuid } from 'uuid'
+import { randomUUID } from 'node:crypto'
 import { refuseGone, TaskNotFoundError, TaskRecordDamagedError, TaskStateError } from './errors.ts'
 import { encodeArgs } from './json.ts'
 import type { Logger } from './logger.ts'
-import { checkOptions, date, integer, normalizeRecordId } from './options.ts'
+import { checkOptions, date, integer } from './options.ts'
+import { normalizeRecordId } from './record-id.ts'
 import type { RecordFilter } from './record-filter.ts'
 import { RecordQuery } from './record-query.ts'
 import type { CountField, QuerySource } from './record-query.ts'
@@ -120,7 +121,7 @@ export class TaskRecord extends TaskResult {
    * @throws TaskNotFoundError it is gone, be it that it ran again and was removed before this could read it.
    */
   async retry(): Promise<this> {
-    const [word = 'ABSENT'] = await this.#source.storage.retry([this.id], uuid())
+    const [word = 'ABSENT'] = await this.#source.storage.retry([this.id], randomUUID())
     if (word !== 'RETRIED') {
       refuseGone(this.id, this.backendName, word)
       throw new TaskStateError(this.id, 'FAILED', word, 'only a failed record can be retried')

@@ -2,7 +2,7 @@
  * TaskResult: what callers get of a record. A snapshot: it never changes by itself, `refresh()` reads it anew into the same
  * object. Reads; never moves a record.
  */
-import { v7 as uuid } from 'uuid'
+import { randomUUID } from 'node:crypto'
 import { LAST_TIME_MS } from './clock.ts'
 import {
   reasonOf,
@@ -235,7 +235,7 @@ export class TaskResult<Result = unknown, Args extends readonly unknown[] = read
    */
   async cancel(): Promise<this> {
     const reason = reasonOf(new TaskCancelledError())
-    const [word = 'ABSENT'] = await this.#source.storage.cancel([this.id], uuid(), reason)
+    const [word = 'ABSENT'] = await this.#source.storage.cancel([this.id], randomUUID(), reason)
     refuseGone(this.id, this.backendName, word)
     if (word !== 'CANCELLED') throw new TaskStateError(this.id, 'READY or RUNNING', word, 'it has ended already')
     await this.refresh()

@@ -23,6 +23,7 @@ const GROUPS: readonly (readonly string[])[] = [
       'json.ts',
       'args-schema.ts',
       'did-you-mean.ts',
+      'record-id.ts',
       'package-version.ts',
       'options.ts',
       'turnover-map.ts',

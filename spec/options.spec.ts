@@ -10,10 +10,8 @@ import {
   describeRow,
   flag,
   integer,
-  isRecordId,
   listOf,
   NAME_PATTERN,
-  normalizeRecordId,
   number,
   oneOf,
   text,
@@ -322,44 +320,6 @@ describe('checkName', () => {
       const error = refusal(() => checkName('options.name', name))
       expect(error.field).to.equal('options.name')
       expect(error.message).to.have.length.below(500)
-    }
-  })
-})
-
-describe('record ids', () => {
-  const id = '0198c1f2-7c2a-7abc-8def-0123456789ab'
-
-  it('are UUIDs in lower case', () => {
-    expect(isRecordId(id)).to.equal(true)
-    expect(isRecordId(id.toUpperCase())).to.equal(false)
-    expect(normalizeRecordId(id)).to.equal(id)
-    expect(normalizeRecordId(id.toUpperCase())).to.equal(id)
-    for (const other of ['00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff']) {
-      expect(normalizeRecordId(other)).to.equal(other)
-    }
-    fc.assert(
-      fc.property(fc.uuid(), (uuid) => {
-        expect(normalizeRecordId(uuid.toUpperCase())).to.equal(uuid)
-      }),
-    )
-  })
-
-  it('are nothing else', () => {
-    const wrong = [
-      '',
-      'a',
-      id.slice(1),
-      `${id}0`,
-      `${id}\n`,
-      ` ${id}`,
-      `{${id}}`,
-      `urn:uuid:${id}`,
-      id.replaceAll('-', ''),
-      id.replace('0', 'g'),
-    ]
-    for (const value of [...wrong, 'x'.repeat(1_000_000), `${'İ'.repeat(35)}0`, 0, null, undefined, [id], Object(id)]) {
-      expect(isRecordId(value)).to.equal(false)
-      expect(normalizeRecordId(value)).to.equal(undefined)
     }
   })
 })

@@ -1,6 +1,6 @@
 /** What a query reads of records with large payloads: no more than is wanted of them, and whole ones a few at a time. */
 import { expect } from 'chai'
-import { v7 as uuid } from 'uuid'
+import { randomUUID } from 'node:crypto'
 import { StorageUnavailableError } from '../lib/errors.ts'
 import { RecordQuery } from '../lib/record-query.ts'
 import { MemoryStorage } from '../lib/storage/memory/memory-storage.ts'
@@ -46,7 +46,7 @@ async function fill(
 ): Promise<void> {
   const records = Array.from({ length: count }, (_, index) => ({
     // In the order of the ids where they are of one millisecond.
-    ...{ id: uuid(), name: 'large', queueName: 'default', priority: index % 2, runAfter: null },
+    ...{ id: randomUUID(), name: 'large', queueName: 'default', priority: index % 2, runAfter: null },
     args: `["${'x'.repeat(bytes)}","${word(index)}"]`,
   }))
   await storage.enqueue(records)

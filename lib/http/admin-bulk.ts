@@ -2,7 +2,7 @@
  * Run, retry, cancel and delete: of ticked records, or of all that match what was previewed. Each request does as much as fits into
  * its time and says what is left. The storage judges each record again; whatever changed meanwhile is skipped and counted.
  */
-import { v7 as uuid } from 'uuid'
+import { randomUUID } from 'node:crypto'
 import type { Clock } from '../clock.ts'
 import {
   reasonOf,
@@ -183,7 +183,7 @@ class Work {
   readonly #deadlineMs: number
   readonly #signal: AbortSignal
   /** Of the whole request: a repeat by the client library is the same retry. */
-  readonly #requestId = uuid()
+  readonly #requestId = randomUUID()
 
   constructor(verb: Verb, backend: TaskBackend, clock: Clock, signal: AbortSignal) {
     this.#verb = verb

@@ -2,7 +2,7 @@
 import express from 'express'
 import type { Request, RequestHandler } from 'express'
 import { TaskOptionError, verbatim } from '../errors.ts'
-import { normalizeRecordId } from '../options.ts'
+import { normalizeRecordId } from '../record-id.ts'
 import { HttpError } from './problem.ts'
 
 const FORM = /^application\/x-www-form-urlencoded\s*(;|$)/i

@@ -8,7 +8,7 @@ import { randomUUID } from 'node:crypto'
 import { RedisTaskBackend, TaskRecord } from '../../lib/index.ts'
 import { PROBED_COMMANDS } from '../../lib/storage/redis/access-probe.ts'
 import { purgeFinished } from '../../lib/maintenance.ts'
-import { scripts } from '../../lib/storage/redis/scripts.ts'
+import { SCRIPT_NAMES, scriptOf } from '../../lib/storage/redis/scripts.ts'
 import { Project } from '../cli/project.ts'
 import { documentedCommands, documentedDoctorRules, makeDocumentedUser } from '../support/acl-user.ts'
 import { eventually } from '../support/eventually.ts'
@@ -60,12 +60,12 @@ describe('Faults: access', function () {
   it('knows every command of the scripts before they run, and the page permits each of them', () => {
     // What the doctor alone does is permitted apart.
     const isDoctors = (name: string): boolean => /^(?:inspect|repair)-/.test(name)
-    const called = commandsOf([...scripts().values()].filter(({ name }) => !isDoctors(name)))
+    const called = commandsOf(SCRIPT_NAMES.map(scriptOf).filter(({ name }) => !isDoctors(name)))
     expect(called.size).to.be.above(20)
     expect([...called].filter((name) => !PROBED_COMMANDS.has(name))).to.deep.equal([])
     expect([...PROBED_COMMANDS].filter((name) => !documentedCommands().includes(name))).to.deep.equal([])
     const permitted = [...documentedCommands(), ...documentedDoctorRules().map((rule) => rule.slice(1))]
-    const ofDoctor = commandsOf([...scripts().values()].filter(({ name }) => isDoctors(name)))
+    const ofDoctor = commandsOf(SCRIPT_NAMES.map(scriptOf).filter(({ name }) => isDoctors(name)))
     const isPermitted = (name: string): boolean =>
       permitted.includes(name) || permitted.includes(name.split('|')[0] ?? '')
     expect([...ofDoctor].filter((name) => !isPermitted(name))).to.deep.equal([])

@@ -1,6 +1,6 @@
 /** Very many records at one moment: due in the same millisecond, or pending beside a few that are stale (F28, F29). */
 import { expect } from 'chai'
-import { scripts } from '../../lib/storage/redis/scripts.ts'
+import { scriptOf } from '../../lib/storage/redis/scripts.ts'
 import { eventually } from '../support/eventually.ts'
 import { FaultRun, lists, sized } from './support/fault-run.ts'
 import { nightlyRow, PATIENCE_MS, row } from './support/rows.ts'
@@ -10,7 +10,7 @@ type SlowCall = [id: number, at: number, us: number, args: string[], ...rest: un
 
 /** How long each slow call of one script took, in milliseconds. */
 async function slowCalls(run: FaultRun, name: 'promote' | 'reclaim'): Promise<number[]> {
-  const sha = scripts().get(name)?.sha
+  const sha = scriptOf(name).sha
   const calls = (await run.redis.slowlog('GET', -1)) as SlowCall[]
   return calls.flatMap(([, , us, args]) => (args[1] === sha ? [us / 1_000] : [])).sort((a, b) => b - a)
 }

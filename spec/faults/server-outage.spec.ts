@@ -1,7 +1,7 @@
 /** The server goes away, kills its connections, or takes no writes: workers go on by themselves (F8, F9, F12, F17, F27). */
 import { expect } from 'chai'
 import { StorageUnavailableError, Worker } from '../../lib/index.ts'
-import { scripts } from '../../lib/storage/redis/scripts.ts'
+import { scriptOf } from '../../lib/storage/redis/scripts.ts'
 import { caught } from '../backends/backends-under-test.ts'
 import { eventually } from '../support/eventually.ts'
 import { FaultRun, lists, sized } from './support/fault-run.ts'
@@ -108,7 +108,7 @@ describe('Faults: answers that are lost', function () {
     await run.enqueue({}, lists(20, 5))
     await run.drained()
     // One for sure that names what was begun, the others by chance
-    proxy.cutNext({ side: 'reply', after: 1, marker: scripts().get('settle-and-take')?.sha ?? '' })
+    proxy.cutNext({ side: 'reply', after: 1, marker: scriptOf('settle-and-take').sha })
     await run.enqueue({}, lists(300, 5))
     await eventually(() => proxy.cuts > 0, { timeoutMs: 60_000 })
     proxy.setPace({ cutShare: 0.2 })

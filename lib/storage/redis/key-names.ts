@@ -1,5 +1,6 @@
 /** Reads a key's name back into its kind and its parts, as keys.ts puts them together; what does not match is no key of ours. */
-import { isRecordId, NAME_PATTERN } from '../../options.ts'
+import { NAME_PATTERN } from '../../options.ts'
+import { isRecordId } from '../../record-id.ts'
 import { isTaskStatus } from '../../task-status.ts'
 import { BANDS } from '../storage.ts'
 import { KEY_KINDS } from './keys.ts'

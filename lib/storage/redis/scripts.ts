@@ -57,58 +57,51 @@ export interface Script {
 
 const FOLDER = new URL('./scripts/', import.meta.url)
 
-const LUA_BANDS = `local bands = { ${BANDS.map((band) => `'${band}'`).join(', ')} }`
+const read = (file: string): string => readFileSync(new URL(file, FOLDER), 'utf8').trimEnd()
 
-/** What a script may name: keys, and functions that use them. */
-interface Fragment {
-  readonly text: string
-  /** The fragments that it names itself. */
-  readonly names: readonly string[]
-}
-
-function fragments(): ReadonlyMap<string, Fragment> {
-  const functions = readdirSync(new URL('functions/', FOLDER)).map((file): [string, string] => {
+/** What a script may name: keys, the bands, and functions, which may name others themselves. */
+const PARTS: ReadonlyMap<string, () => string> = new Map([
+  ...Object.entries(LUA_KEYS).map(([name, text]) => [name, () => text] as const),
+  ['bands', () => `local bands = { ${BANDS.map((band) => `'${band}'`).join(', ')} }`] as const,
+  ...readdirSync(new URL('functions/', FOLDER)).map((file) => {
     const name = file.replace(/\.lua$/, '').replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
-    return [name, readFileSync(new URL(`functions/${file}`, FOLDER), 'utf8').trimEnd()]
-  })
-  const texts = new Map([...Object.entries(LUA_KEYS), ['bands', LUA_BANDS], ...functions])
-  const all = [...texts.keys()]
-  return new Map([...texts].map(([name, text]) => [name, { text, names: namesIn(text, all) }]))
+    return [name, () => read(`functions/${file}`)] as const
+  }),
+])
+
+const assembled = new Map<ScriptName, Script>()
+
+/** A script behind all that it names, read from disk at its first use: an enqueue does not wait for what the doctor needs. */
+export function scriptOf(name: ScriptName): Script {
+  let script = assembled.get(name)
+  if (!script) {
+    script = assemble(name)
+    assembled.set(name, script)
+  }
+  return script
 }
 
-function namesIn(text: string, all: readonly string[]): string[] {
-  const code = text.replace(/^\s*--.*$/gm, '')
-  return all.filter((name) => new RegExp(`\\b${name}\\b`).test(code))
-}
-
-/** Before the script stands all that it names, each once, and behind what it names itself. */
-function assemble(name: ScriptName, parts: ReadonlyMap<string, Fragment>): Script {
-  const body = readFileSync(new URL(`${name}.lua`, FOLDER), 'utf8').trimEnd()
+/** Each part stands once, and behind those that it names itself. */
+function assemble(name: ScriptName): Script {
   const texts: string[] = []
   const taken = new Set<string>()
-  const take = (names: readonly string[]): void => {
-    for (const each of names) {
-      const part = parts.get(each)
-      if (!part || taken.has(each)) continue
-      taken.add(each)
-      take(part.names)
-      texts.push(part.text)
+  const add = (text: string): void => {
+    for (const word of wordsIn(text)) {
+      const part = taken.has(word) ? undefined : PARTS.get(word)
+      if (!part) continue
+      taken.add(word)
+      add(part())
     }
+    texts.push(text)
   }
-  take(namesIn(body, [...parts.keys()]))
-  const text = [...texts, body].join('\n')
+  add(read(`${name}.lua`))
+  const text = texts.join('\n')
   return { name, text, sha: createHash('sha1').update(text).digest('hex') }
 }
 
-let loaded: ReadonlyMap<ScriptName, Script> | undefined
-
-/** Every script, assembled; read from disk once a process, at first use. */
-export function scripts(): ReadonlyMap<ScriptName, Script> {
-  if (!loaded) {
-    const parts = fragments()
-    loaded = new Map(SCRIPT_NAMES.map((name) => [name, assemble(name, parts)]))
-  }
-  return loaded
+function wordsIn(text: string): readonly string[] {
+  const code = text.replace(/^\s*--.*$/gm, '')
+  return [...new Set(code.match(/\w+/g))]
 }
 
 /** A call of a script: KEYS[1] is `leases` and routes the call, everything else travels in ARGV. */
@@ -133,18 +126,12 @@ export class ScriptRunner {
   }
 
   async run(connection: RedisConnection, call: ScriptCall): Promise<unknown> {
-    const script = this.#script(call.name)
+    const script = scriptOf(call.name)
     try {
       return await connection.evalsha(script.sha, this.#keyCount, ...this.#head, ...call.args)
     } catch (error) {
       if (!isNoScript(error)) throw error
       return await connection.eval(script.text, this.#keyCount, ...this.#head, ...call.args)
     }
-  }
-
-  #script(name: ScriptName): Script {
-    const script = scripts().get(name)
-    if (!script) throw new TypeError(`expected the name of a script, got: ${name}`)
-    return script
   }
 }

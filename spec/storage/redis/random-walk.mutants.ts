@@ -3,7 +3,7 @@
  * must stand there exactly once; where it does not, the mutant is stale and the spec says so.
  */
 import { readFileSync } from 'node:fs'
-import { scripts } from '../../../lib/storage/redis/scripts.ts'
+import { SCRIPT_NAMES, scriptOf } from '../../../lib/storage/redis/scripts.ts'
 import { withSpecClock } from './scripts/support.ts'
 import type { ScriptTexts } from './scripts/support.ts'
 
@@ -253,6 +253,6 @@ export function mutated(mutant: Mutant): ScriptTexts {
   }
   const changed = original.replace(mutant.text, () => mutant.instead)
   return new Map(
-    [...scripts()].map(([name, { text }]) => [name, withSpecClock(text.replace(original, () => changed))] as const),
+    SCRIPT_NAMES.map((name) => [name, withSpecClock(scriptOf(name).text.replace(original, () => changed))] as const),
   )
 }

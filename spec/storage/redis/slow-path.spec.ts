@@ -8,7 +8,7 @@ import { randomUUID } from 'node:crypto'
 import { Keys, rootOf } from '../../../lib/storage/redis/keys.ts'
 import { RedisStorage } from '../../../lib/storage/redis/redis-storage.ts'
 import type { RedisStorageOptions } from '../../../lib/storage/redis/redis-storage.ts'
-import { scripts } from '../../../lib/storage/redis/scripts.ts'
+import { scriptOf } from '../../../lib/storage/redis/scripts.ts'
 import { sharedRedisServer } from '../../support/redis-server.ts'
 import {
   aClaim,
@@ -63,7 +63,7 @@ const REFUSED = 'ERR Error running script: @user_script: 12: This Redis command 
 
 /** Makes the duplicates of a client answer `take` as a server before 6.0 does; counts how often they were asked. */
 function refuseScriptedReads(redis: Redis): { readonly asked: number } {
-  const readers: readonly unknown[] = [scripts().get('take')?.sha, scripts().get('settle-and-take')?.sha]
+  const readers: readonly unknown[] = [scriptOf('take').sha, scriptOf('settle-and-take').sha]
   const seen = { asked: 0 }
   const duplicate = redis.duplicate.bind(redis)
   redis.duplicate = (override) => {

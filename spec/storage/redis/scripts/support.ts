@@ -9,7 +9,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import { ARGS_FIELDS, cutArgs } from '../../../../lib/storage/redis/args-pieces.ts'
 import { Keys, rootOf } from '../../../../lib/storage/redis/keys.ts'
 import { BEGUN_COLUMNS } from '../../../../lib/storage/redis/delivery-rows.ts'
-import { SCRIPT_NAMES, scripts } from '../../../../lib/storage/redis/scripts.ts'
+import { SCRIPT_NAMES, scriptOf } from '../../../../lib/storage/redis/scripts.ts'
 import type { ScriptName } from '../../../../lib/storage/redis/scripts.ts'
 import { BANDS } from '../../../../lib/storage/storage.ts'
 import type { Band } from '../../../../lib/storage/storage.ts'
@@ -31,7 +31,7 @@ export type ScriptTexts = ReadonlyMap<ScriptName, string>
 
 /** Every script as it is shipped, but for the clock. */
 export function scriptTexts(): ScriptTexts {
-  return new Map(SCRIPT_NAMES.map((name) => [name, withSpecClock(scripts().get(name)?.text ?? '')]))
+  return new Map(SCRIPT_NAMES.map((name) => [name, withSpecClock(scriptOf(name).text)]))
 }
 
 const AGE_DELIVERIES = `
