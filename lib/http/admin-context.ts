@@ -115,9 +115,8 @@ export interface FrameModel {
   readonly section: Section
   readonly label: string
   readonly base: string
-  readonly css: string
-  readonly script: string
-  readonly icon: string
+  /** Where the page's own files are; null where who asks may not have them either. */
+  readonly assets: { readonly css: string; readonly script: string; readonly icon: string } | null
   readonly links: { readonly overview: string; readonly tasks: string; readonly workers: string }
   readonly backends: readonly { readonly alias: string; readonly href: string; readonly current: boolean }[]
   readonly live: {
@@ -168,9 +167,11 @@ export function frame(
     section,
     label: settings.label,
     base,
-    css: `${base}/assets/${assetFileName('admin.css')}`,
-    script: `${base}/assets/${assetFileName('admin.js')}`,
-    icon: `${base}/assets/${assetFileName('icon.svg')}`,
+    assets: {
+      css: `${base}/assets/${assetFileName('admin.css')}`,
+      script: `${base}/assets/${assetFileName('admin.js')}`,
+      icon: `${base}/assets/${assetFileName('icon.svg')}`,
+    },
     links,
     backends,
     live: live ? { now: view.live, choices: LIVE_SECONDS, untilBack: false } : null,

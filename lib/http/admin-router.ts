@@ -18,9 +18,10 @@ import { payloadOf, taskModel } from './admin-task.ts'
 import { LIVE_SECONDS, queryOf } from './admin-view.ts'
 import { whyNotRunning, workersModel } from './admin-workers.ts'
 import { allow, allowUndecoded, sameOrigin } from './guards.ts'
+import { inlineStyleHeaders } from './headers.ts'
 import { HttpError, problemOf } from './problem.ts'
 import type { Problem } from './problem.ts'
-import { assetOf, render } from './render.ts'
+import { assetOf, assetText, render } from './render.ts'
 
 export interface AdminRoute {
   readonly method: 'get' | 'post'
@@ -197,6 +198,8 @@ function answerError(settings: AdminSettings): ErrorRequestHandler {
       settings.backend.logger.error({ code: problem.code, detail: problem.detail, error }, 'a page failed')
     }
     if (problem.status === 503) res.set('Retry-After', String(RETRY_SECONDS))
+    const styles = assetText('admin.css')
+    if (problem.status === 403) res.set(inlineStyleHeaders(styles))
     const frame = bareFrame(req, settings, problem.title)
     const path = req.originalUrl.split('?')[0] ?? ''
     const isGet = req.method === 'GET' || req.method === 'HEAD'
@@ -207,8 +210,8 @@ function answerError(settings: AdminSettings): ErrorRequestHandler {
       // Live mode follows by itself once the storage is back, and ends then where nobody had asked for it.
       ...(problem.status === 503 &&
         isGet && { live: { now: liveOf(req), choices: LIVE_SECONDS, untilBack: liveOf(req) === '' } }),
-      // Denied: who asks need not learn what is configured here.
-      ...(problem.status === 403 && { label: '', backends: [] }),
+      // Denied: who asks need not learn what is configured here, and may be denied the styles, too.
+      ...(problem.status === 403 && { label: '', backends: [], assets: null, styles }),
       problem: { status: problem.status, title: problem.title, detail: sentence(problem), code: problem.code },
       help: helpOf(problem, settings),
       retryHref: problem.status === 503 && isGet ? `${frame.base}${req.path === '/' ? '' : req.path}${asked}` : null,

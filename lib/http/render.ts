@@ -89,6 +89,11 @@ export function assetFileName(name: string): string {
   return assets().byName.get(name)?.fileName ?? name
 }
 
+/** What an asset holds, for a page that carries it itself. */
+export function assetText(name: string): string {
+  return String(assets().byName.get(name)?.body ?? '')
+}
+
 /** The asset of that file name: looked up, never a path. */
 export function assetOf(fileName: string): Asset | undefined {
   return assets().byFileName.get(fileName)

@@ -18,6 +18,7 @@ import type { Redact } from './admin-redact.ts'
 import { adminRouter } from './admin-router.ts'
 import { bodyFields, bodyReader, fieldChecker, queryFields } from './fields.ts'
 import { allow, allowUndecoded, sameOrigin } from './guards.ts'
+import { HEADERS } from './headers.ts'
 import { HttpError, problemOf, sendProblem } from './problem.ts'
 import { API_ROUTES } from './routes.ts'
 import type { ApiRoute, OperationId } from './routes.ts'
@@ -51,17 +52,6 @@ export interface TasksRouterOptions {
   /** What the admin and the API may show in the place of arguments, return values and errors. If it throws, "hidden". */
   readonly redact?: Redact | undefined
 }
-
-/** Sent with every answer, whatever it is: nothing of ours is framed, sniffed, cached or run from elsewhere. */
-export const HEADERS = {
-  'Content-Security-Policy':
-    "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-  'X-Content-Type-Options': 'nosniff',
-  'X-Frame-Options': 'DENY',
-  // Not no-referrer: browsers would send `Origin: null` with our own forms.
-  'Referrer-Policy': 'same-origin',
-  'Cache-Control': 'no-store',
-} as const
 
 /**
  * The routes of a backend.

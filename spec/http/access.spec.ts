@@ -106,7 +106,8 @@ describe('access', () => {
             const headers = body === undefined ? {} : { 'content-type': 'text/yaml' }
             const { status, text } = await client.send(method, `${MOUNT}${path}`, { headers, body })
             expect([path, method, status]).to.deep.equal([path, method, 403])
-            expect(text).not.to.match(/secret|add|fail/)
+            // "padding" is a word of the styles.
+            expect(text.replace(/<style>.*<\/style>/s, '')).not.to.match(/secret|add|fail/)
           }
         }
         expect(stubs.filter((stub) => stub.called)).to.have.length(0)

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { expect } from 'chai'
 import express from 'express'
@@ -474,6 +474,18 @@ for (const { name: backendName, make } of BACKENDS) {
       expect(calls).to.equal(0)
     })
 
+    it('refuses with a page that holds its own styles: who asks may not have the files either', async () => {
+      await start({ authorize: () => false })
+      const { status, headers, html } = await visit(host, '/tasks')
+      expect(status).to.equal(403)
+      const styles = /<style>(.*)<\/style>/s.exec(html)?.[1] ?? ''
+      expect(styles).to.include('--accent')
+      const hash = createHash('sha256').update(styles).digest('base64')
+      expect(headers.get('content-security-policy')).to.include(`style-src 'sha256-${hash}';`)
+      expect(html).not.to.include('/assets/')
+      expect(html).not.to.include('<script')
+    })
+
     it('shows no button to who may only look, and refuses the form all the same', async () => {
       await start({ authorize: (_req, action) => action === 'view' })
       const id = await enqueue('addUp', [1, 2])
@@ -589,15 +601,15 @@ describe('The templates', () => {
   const files = readdirSync(folder).filter((file) => file.endsWith('.ejs'))
 
   for (const file of files) {
-    it(`${file} prints unescaped only other templates and our charts, and holds no script or style`, () => {
+    it(`${file} prints unescaped only other templates, our charts and our own sheet, and holds no script or style`, () => {
       const text = readFileSync(new URL(file, folder), 'utf8')
       for (const [, raw = ''] of text.matchAll(/<%-\s*(.*?)\s*-?%>/gs)) {
         expect(raw).to.match(
-          /^(page\.include\('[a-z_-]+'.*|page\.(throughput|queuesChart|times|timeline)|queue\.spark)$/,
+          /^(page\.include\('[a-z_-]+'.*|page\.(throughput|queuesChart|times|timeline|styles)|queue\.spark)$/,
         )
       }
       expect(text).not.to.match(
-        /\sstyle=|\son\w+="|<style|<script(?! src="<%= page\.script %>" defer)|javascript:|data:/,
+        /\sstyle=|\son\w+="|<style>(?!<%- page\.styles %><)|<style |<script(?! src="<%= page\.assets\.script %>" defer)|javascript:|data:/,
       )
       // Every attribute that holds a value of ours is in double quotes.
       expect(text).not.to.match(/=(<%|'<%)/)
