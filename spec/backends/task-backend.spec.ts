@@ -490,6 +490,14 @@ describe('RedisTaskBackend', () => {
     expect(JSON.stringify(logged)).not.to.contain('secret')
   })
 
+  it('says that it asked over TLS where the server never answers that', async () => {
+    const { url } = await sharedRedisServer()
+    const backend = closedAtEnd(new RedisTaskBackend({ redisUrl: url.replace('redis://', 'rediss://') }))
+    const error = await caught(backend.storage.connect())
+    expect(error).to.be.instanceOf(StorageUnavailableError)
+    expect((error as Error).message).to.match(/ from 127\.0\.0\.1:\d+\/0 over TLS \(/)
+  })
+
   for (const [name, connect] of [
     ['ioredis 5', (url: string) => new IoRedis5(url, { lazyConnect: true, keyPrefix: 'mine:' })],
     ['ioredis 6', (url: string) => new IoRedis6(url, { lazyConnect: true, keyPrefix: 'mine:' })],

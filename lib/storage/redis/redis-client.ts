@@ -211,7 +211,7 @@ export function driverOptions(settings: RedisSettings): ServerSettings {
 export class ConnectionFactory {
   readonly #client: RedisConnection | undefined
   readonly #settings: ServerSettings
-  /** `host:port/db`, without credentials. */
+  /** `host:port/db`, and whether by TLS; without credentials. */
   readonly address: string
 
   constructor(server: { readonly client: RedisClientLike } | ServerSettings) {
@@ -309,5 +309,7 @@ function addressOf({ options, nodes }: ServerSettings): string {
   if (nodes)
     return nodes.map((node) => (typeof node === 'object' ? at(node as DriverOptions) : text(node, ''))).join(',')
   if (typeof options['path'] === 'string') return options['path']
-  return `${at(options)}/${text(options['db'], '0')}`
+  // A server that does not speak TLS there never answers the greeting: the message of a timeout says what was tried.
+  const how = options['tls'] === undefined ? '' : ' over TLS'
+  return `${at(options)}/${text(options['db'], '0')}${how}`
 }
