@@ -14,7 +14,8 @@ import {
   TaskRecordDamagedError,
 } from './errors.ts'
 import type { Leases } from './lease-keeper.ts'
-import type { Delivery, Lease, RenewWord, SettleWord, Settlement, Storage, StoredRecord } from './storage/storage.ts'
+import type { Delivery, Lease, RenewWord, SettleWord, Settlement, Storage } from './storage/storage.ts'
+import type { StoredRecord } from './storage/stored-record.ts'
 import type { StreamQueue } from './stream-queue.ts'
 import type { TaskBackend } from './task-backend.ts'
 import { taskRegistry } from './task-registry.ts'

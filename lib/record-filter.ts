@@ -4,7 +4,8 @@
  */
 import { anything, checkOptions, date, NAME_PATTERN, text } from './options.ts'
 import type { Row } from './options.ts'
-import type { Cell, Storage, StoredRecord } from './storage/storage.ts'
+import type { Cell, Storage } from './storage/storage.ts'
+import type { StoredRecord } from './storage/stored-record.ts'
 import { TASK_STATUSES } from './task-status.ts'
 import type { TaskStatus } from './task-status.ts'
 

@@ -3,7 +3,8 @@
  */
 import { TaskOptionError } from './errors.ts'
 import { anything, checkOptions, integer } from './options.ts'
-import type { DamagedRecord, ListPosition } from './storage/storage.ts'
+import type { ListPosition } from './storage/storage.ts'
+import type { DamagedRecord } from './storage/stored-record.ts'
 
 export interface RecordPage<Item> {
   readonly records: readonly Item[]

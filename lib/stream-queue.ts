@@ -11,16 +11,15 @@ import type {
   Claim,
   Delivery,
   Lease,
-  NewRecord,
   QueueDepth,
   RenewOptions,
   Settlement,
   SettleWord,
   Storage,
-  StoredRecord,
   StreamName,
   Taken,
 } from './storage/storage.ts'
+import type { NewRecord, StoredRecord } from './storage/stored-record.ts'
 import type { TaskStatus } from './task-status.ts'
 
 /** The most queues one take looks at; with more it goes round. */

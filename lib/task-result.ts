@@ -15,8 +15,9 @@ import {
 } from './errors.ts'
 import { decode } from './json.ts'
 import { checkOptions, integer } from './options.ts'
-import { isDamaged } from './storage/storage.ts'
-import type { Storage, StoredRecord } from './storage/storage.ts'
+import { isDamaged } from './storage/stored-record.ts'
+import type { Storage } from './storage/storage.ts'
+import type { StoredRecord } from './storage/stored-record.ts'
 import { isFinal } from './task-status.ts'
 import type { TaskStatus } from './task-status.ts'
 

@@ -13,7 +13,7 @@ import type { RetryOptions, RetryPolicy } from './retry-policy.ts'
 import { taskBackends } from './task-backends.ts'
 import type { TaskContext } from './task-context.ts'
 import { taskRegistry } from './task-registry.ts'
-import { newStoredRecord } from './storage/storage.ts'
+import { newStoredRecord } from './storage/stored-record.ts'
 import { TaskResult, unchanging } from './task-result.ts'
 
 /** A JSON Schema (2020-12) of the arguments array, or a list with the schema of each argument. */

@@ -33,6 +33,8 @@ const GROUPS: readonly (readonly string[])[] = [
   // 1 storage
   [
     ...[
+      'storage/stored-record.ts',
+      'storage/minute-counts.ts',
       'storage/storage.ts',
       'storage/grouped-storage.ts',
       'storage/invariants.ts',

@@ -4,8 +4,8 @@ import { randomUUID } from 'node:crypto'
 import { StorageUnavailableError } from '../lib/errors.ts'
 import { RecordQuery } from '../lib/record-query.ts'
 import { MemoryStorage } from '../lib/storage/memory/memory-storage.ts'
-import { isDamaged } from '../lib/storage/storage.ts'
-import type { Brief, StoredRecord } from '../lib/storage/storage.ts'
+import { isDamaged } from '../lib/storage/stored-record.ts'
+import type { Brief, StoredRecord } from '../lib/storage/stored-record.ts'
 import { caught } from './backends/backends-under-test.ts'
 
 const LARGE = 1024 * 1024

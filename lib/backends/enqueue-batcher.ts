@@ -4,9 +4,8 @@
  * one tick brought is sent before the next event is looked at.
  */
 import { StorageUnavailableError } from '../errors.ts'
-import type { NewRecord, Storage } from '../storage/storage.ts'
-
-type Answers = Awaited<ReturnType<Storage['enqueue']>>
+import type { EnqueueAnswer, Storage } from '../storage/storage.ts'
+import type { NewRecord } from '../storage/stored-record.ts'
 
 /**
  * Records of one call that callers share. More calls of fewer records let the server work on the first while the next is still
@@ -18,7 +17,7 @@ const LENGTH_PER_CALL = 1_000_000
 
 interface Waiting {
   readonly records: readonly NewRecord[]
-  readonly resolve: (answers: Answers) => void
+  readonly resolve: (answers: readonly EnqueueAnswer[]) => void
   readonly reject: (error: unknown) => void
 }
 
@@ -33,7 +32,7 @@ export class EnqueueBatcher {
   }
 
   /** Stores these records in one call, shared or not; answered as `Storage.enqueue` answers. */
-  add(records: readonly NewRecord[]): Promise<Answers> {
+  add(records: readonly NewRecord[]): Promise<readonly EnqueueAnswer[]> {
     let length = 0
     for (const { args } of records) length += args.length
     if (this.#count + records.length > RECORDS_PER_CALL || this.#length + length > LENGTH_PER_CALL) this.#send()
@@ -61,7 +60,7 @@ export class EnqueueBatcher {
       await this.#storeOne(first)
       return
     }
-    let answers: Answers
+    let answers: readonly EnqueueAnswer[]
     try {
       answers = await this.#storage.enqueue(waiting.flatMap(({ records }) => records))
     } catch (error) {

@@ -7,8 +7,9 @@ import { runDelivery } from '../delivery-run.ts'
 import { refuseGone, TaskNotFoundError, TaskRecordDamagedError } from '../errors.ts'
 import { LeaseKeeper } from '../lease-keeper.ts'
 import type { Leases } from '../lease-keeper.ts'
-import { isDamaged, newStoredRecord } from '../storage/storage.ts'
-import type { FoundRecord, NewRecord, Storage } from '../storage/storage.ts'
+import type { EnqueueAnswer, Storage } from '../storage/storage.ts'
+import { isDamaged, newStoredRecord } from '../storage/stored-record.ts'
+import type { FoundRecord, NewRecord } from '../storage/stored-record.ts'
 import { StreamQueue } from '../stream-queue.ts'
 import type { StreamQueueOptions } from '../stream-queue.ts'
 import { TaskBackend } from '../task-backend.ts'
@@ -115,10 +116,7 @@ export abstract class StorageTaskBackend extends TaskBackend {
   }
 
   /** The records whose ids were there already. */
-  async #existing(
-    records: readonly NewRecord[],
-    answers: Awaited<ReturnType<Storage['enqueue']>>,
-  ): Promise<Map<string, FoundRecord>> {
+  async #existing(records: readonly NewRecord[], answers: readonly EnqueueAnswer[]): Promise<Map<string, FoundRecord>> {
     const ids = records.filter((_, index) => answers[index]?.word === 'EXISTS').map(({ id }) => id)
     const found = await this.#storage.find(ids)
     return new Map(ids.map((id, index) => [id, found[index]]))

@@ -4,7 +4,7 @@
  */
 import type { Response } from 'express'
 import { TaskOptionError, verbatim } from '../errors.ts'
-import type { StoredRecord } from '../storage/storage.ts'
+import type { StoredRecord } from '../storage/stored-record.ts'
 import { frame } from './admin-context.ts'
 import type { AdminContext, FrameModel, Verb } from './admin-context.ts'
 import { preview, perform, remaining } from './admin-bulk.ts'

@@ -2,7 +2,7 @@
  * The attempts of one record: each with its error and folded stack, and the timeline of all of them. What is stored tells the
  * start of the first and of the latest attempt only; nothing is guessed between them.
  */
-import type { StoredRecord } from '../storage/storage.ts'
+import type { StoredRecord } from '../storage/stored-record.ts'
 import type { TaskAttemptError } from '../task-result.ts'
 import { duration, time, timeOrNull } from './admin-format.ts'
 import type { ShownTime } from './admin-format.ts'

@@ -13,8 +13,8 @@ import {
   TaskRecordDamagedError,
 } from '../errors.ts'
 import type { RecordFilter } from '../record-filter.ts'
-import { isDamaged } from '../storage/storage.ts'
-import type { StoredRecord } from '../storage/storage.ts'
+import { isDamaged } from '../storage/stored-record.ts'
+import type { StoredRecord } from '../storage/stored-record.ts'
 import type { TaskBackend } from '../task-backend.ts'
 import { taskRegistry } from '../task-registry.ts'
 import { TASK_STATUSES } from '../task-status.ts'

@@ -4,7 +4,8 @@
  */
 import { cursorOf } from '../record-page.ts'
 import type { RecordPage } from '../record-page.ts'
-import type { Cell, StoredRecord } from '../storage/storage.ts'
+import type { Cell } from '../storage/storage.ts'
+import type { StoredRecord } from '../storage/stored-record.ts'
 import { TASK_STATUSES } from '../task-status.ts'
 import { ELIGIBLE } from './admin-bulk.ts'
 import { frame, VERB_LABELS, VERBS } from './admin-context.ts'

@@ -2,7 +2,7 @@
  * From a record to a row of a list, and its status as an icon and a word. Texts and numbers are made here, so that templates
  * only print them. Every key is there, empty or not.
  */
-import type { StoredRecord } from '../storage/storage.ts'
+import type { StoredRecord } from '../storage/stored-record.ts'
 import { taskRegistry } from '../task-registry.ts'
 import type { TaskStatus } from '../task-status.ts'
 import type { AdminContext } from './admin-context.ts'

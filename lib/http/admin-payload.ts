@@ -1,6 +1,6 @@
 /** The whole of one payload: as a page, laid out as text, or as a file, exactly as it is stored. */
 import type { Response } from 'express'
-import type { StoredRecord } from '../storage/storage.ts'
+import type { StoredRecord } from '../storage/stored-record.ts'
 import { frame } from './admin-context.ts'
 import type { AdminContext, FrameModel } from './admin-context.ts'
 import { bytes, readableJson } from './admin-format.ts'

@@ -4,8 +4,8 @@
  */
 import type { RecordFilter } from '../record-filter.ts'
 import { RecordQuery } from '../record-query.ts'
-import { isDamaged } from '../storage/storage.ts'
-import type { Brief, StoredRecord } from '../storage/storage.ts'
+import { isDamaged } from '../storage/stored-record.ts'
+import type { Brief, StoredRecord } from '../storage/stored-record.ts'
 import type { AdminContext } from './admin-context.ts'
 
 /** Enough for the 120 characters of a row, whatever script they are in, with line breaks to lose. */

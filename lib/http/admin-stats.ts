@@ -1,5 +1,5 @@
 /** The counts of the last hour as the overview shows them: by queue and minute, and the times below which so many lie. */
-import type { MinuteOfStats } from '../storage/storage.ts'
+import type { MinuteOfStats } from '../storage/minute-counts.ts'
 import type { Percentiles } from './charts.ts'
 
 export interface Totals {

@@ -1,5 +1,5 @@
 /** The page of one record: facts, payloads, attempts, timeline, the raw record, and what may be done with it. */
-import type { StoredRecord } from '../storage/storage.ts'
+import type { StoredRecord } from '../storage/stored-record.ts'
 import type { TaskRecord } from '../task-record.ts'
 import type { TaskAttemptError } from '../task-result.ts'
 import { attemptsOf, firstDue, otherErrors, timelineOf } from './admin-attempts.ts'

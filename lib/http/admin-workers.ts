@@ -1,7 +1,8 @@
 /** Workers as their heartbeats tell: the workers page, who could run what, and why a record does not run. */
 import { LAST_TIME_MS } from '../clock.ts'
 import { StorageDamagedError } from '../errors.ts'
-import type { SeenWorker, StoredRecord } from '../storage/storage.ts'
+import type { SeenWorker } from '../storage/storage.ts'
+import type { StoredRecord } from '../storage/stored-record.ts'
 import { frame } from './admin-context.ts'
 import type { AdminContext, FrameModel } from './admin-context.ts'
 import { bytes, count, counted, duration, time } from './admin-format.ts'

@@ -4,7 +4,6 @@
  */
 import type {
   BlockingTakeRequest,
-  Brief,
   CancelWatcher,
   Cell,
   Claim,
@@ -13,7 +12,6 @@ import type {
   Heartbeat,
   Lease,
   ListRequest,
-  NewRecord,
   PurgeRequest,
   ReclaimRequest,
   RecordChanges,
@@ -26,6 +24,7 @@ import type {
   TakeRequest,
   WorkerStorage,
 } from './storage.ts'
+import type { Brief, NewRecord } from './stored-record.ts'
 
 /** Each verb answers what `Storage` says it does; the types are taken from there. */
 type Answer<Verb extends keyof Storage> = ReturnType<Storage[Verb]>

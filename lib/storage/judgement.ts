@@ -6,7 +6,7 @@ import type { Finding } from './inspection.ts'
 import type { Invariant } from './invariants.ts'
 import { isFinal } from '../task-status.ts'
 import type { TaskStatus } from '../task-status.ts'
-import type { StoredRecord } from './storage.ts'
+import type { StoredRecord } from './stored-record.ts'
 
 /** What stands where a record's `entryId` points: nothing, an entry that nobody read, one that was handed out, one that nobody will ever be handed. */
 export type EntryState = 'NONE' | 'UNDELIVERED' | 'PENDING' | 'ACKNOWLEDGED'

@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import { EnqueueBatcher, RECORDS_PER_CALL } from '../../lib/backends/enqueue-batcher.ts'
 import { StorageUnavailableError } from '../../lib/errors.ts'
-import type { NewRecord } from '../../lib/storage/storage.ts'
+import type { NewRecord } from '../../lib/storage/stored-record.ts'
 
 const record = (id: string, args = '[]'): NewRecord => ({
   ...{ id, name: 'echo', queueName: 'default', priority: 0, runAfter: null, args },

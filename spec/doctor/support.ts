@@ -7,7 +7,7 @@ import { Redis } from 'ioredis'
 import { doctor, RedisTaskBackend } from '../../lib/index.ts'
 import type { Delivery, DoctorOptions, DoctorSummary, Finding } from '../../lib/index.ts'
 import { Keys, rootOf } from '../../lib/storage/redis/keys.ts'
-import type { NewRecord } from '../../lib/storage/storage.ts'
+import type { NewRecord } from '../../lib/storage/stored-record.ts'
 import { sharedRedisServer } from '../support/redis-server.ts'
 
 export const GROUP = 'express_tasks_workers'

@@ -4,21 +4,20 @@
  */
 import { expect } from 'chai'
 import { randomUUID } from 'node:crypto'
-import { isDamaged } from '../../lib/storage/storage.ts'
+import { isDamaged } from '../../lib/storage/stored-record.ts'
 import type {
   BlockingTakeRequest,
   Cell,
   Claim,
   Delivery,
-  NewRecord,
   ReclaimRequest,
   RecoverRequest,
   Settlement,
   Storage,
-  StoredRecord,
   Taken,
   TakeRequest,
 } from '../../lib/storage/storage.ts'
+import type { NewRecord, StoredRecord } from '../../lib/storage/stored-record.ts'
 import type { TaskStatus } from '../../lib/task-status.ts'
 import { TASK_STATUSES } from '../../lib/task-status.ts'
 

@@ -3,15 +3,8 @@
  * Written from the rules of the protocol, not from a storage, so that the two can be compared after every step.
  * One queue and one task name; a time is whatever the caller says it is.
  */
-import type {
-  Claim,
-  HandBackDelay,
-  Lease,
-  NewRecord,
-  RecordChanges,
-  Settlement,
-  StoredRecord,
-} from '../../lib/storage/storage.ts'
+import type { Claim, HandBackDelay, Lease, RecordChanges, Settlement } from '../../lib/storage/storage.ts'
+import type { NewRecord, StoredRecord } from '../../lib/storage/stored-record.ts'
 import { bandOf, BANDS } from '../../lib/storage/storage.ts'
 import type { FinalStatus, TaskStatus } from '../../lib/task-status.ts'
 

@@ -10,7 +10,6 @@ import { isFinal } from '../../task-status.ts'
 import type { Examinable, Inspection } from '../inspection.ts'
 import type {
   BlockingTakeRequest,
-  Brief,
   CancelWatcher,
   Cell,
   Claim,
@@ -18,7 +17,6 @@ import type {
   Heartbeat,
   Lease,
   ListRequest,
-  NewRecord,
   PurgeRequest,
   ReclaimRequest,
   RecordChanges,
@@ -30,6 +28,7 @@ import type {
   TakeRequest,
   Taken,
 } from '../storage.ts'
+import type { Brief, NewRecord } from '../stored-record.ts'
 import { DeliveryVerbs } from './delivery-verbs.ts'
 import { Keyspace } from './keyspace.ts'
 import { MemoryInspection } from './memory-inspection.ts'

@@ -1,6 +1,7 @@
 /** Figures of queues in memory storage: what waits longest, and what ended by minute. Reads only. */
-import { BANDS, minuteCountOf } from '../storage.ts'
-import type { MinuteOfStats } from '../storage.ts'
+import { minuteCountOf } from '../minute-counts.ts'
+import { BANDS } from '../storage.ts'
+import type { MinuteOfStats } from '../minute-counts.ts'
 import type { Keyspace } from './keyspace.ts'
 
 const MINUTE_MS = 60_000

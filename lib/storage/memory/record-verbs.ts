@@ -2,24 +2,25 @@
  * The record verbs of memory storage: each one synchronous step over the keyspace, judged first and written then.
  * What a verb promises stands in storage.ts; here is only how.
  */
-import { isFinal, type FinalStatus, type TaskStatus } from '../../task-status.ts'
+import { isFinal } from '../../task-status.ts'
 import { bandOf } from '../storage.ts'
 import type {
-  Brief,
+  CancelWord,
   Cell,
-  FoundRecord,
+  DeleteWord,
+  EnqueueAnswer,
   ListPosition,
   ListRequest,
-  NewRecord,
   PurgeAnswer,
   PurgeRequest,
   RecordChanges,
+  RetryWord,
+  SaveWord,
 } from '../storage.ts'
+import type { Brief, FoundRecord, NewRecord } from '../stored-record.ts'
 import type { Keyspace } from './keyspace.ts'
 import { briefCopy, errorAt, forgive, newRecord, storedCopy } from './memory-record.ts'
 import { compareMembers, type Member } from './sorted-set.ts'
-
-type EnqueueAnswer = { word: 'ENQUEUED'; enqueuedAt: number } | { word: 'EXISTS' }
 
 /** A place in a cell as text: `<score>:<id>`, for the purge's position. */
 function placeOf(position: string): Member | undefined {
@@ -83,7 +84,7 @@ export class RecordVerbs {
     }
   }
 
-  save(id: string, changes: RecordChanges, now: number): 'SAVED' | 'RUNNING' | 'ABSENT' {
+  save(id: string, changes: RecordChanges, now: number): SaveWord {
     const record = this.#keyspace.records.get(id)
     if (!record) return 'ABSENT'
     if (record.status === 'RUNNING') return 'RUNNING'
@@ -97,7 +98,7 @@ export class RecordVerbs {
     return 'SAVED'
   }
 
-  delete(ids: readonly string[]): readonly ('DELETED' | 'RUNNING' | 'ABSENT')[] {
+  delete(ids: readonly string[]): readonly DeleteWord[] {
     return ids.map((id) => {
       const record = this.#keyspace.records.get(id)
       if (!record) return 'ABSENT'
@@ -107,7 +108,7 @@ export class RecordVerbs {
     })
   }
 
-  retry(ids: readonly string[], requestId: string, now: number): readonly ('RETRIED' | TaskStatus | 'ABSENT')[] {
+  retry(ids: readonly string[], requestId: string, now: number): readonly RetryWord[] {
     return ids.map((id) => {
       const record = this.#keyspace.records.get(id)
       if (!record) return 'ABSENT'
@@ -121,12 +122,7 @@ export class RecordVerbs {
     })
   }
 
-  cancel(
-    ids: readonly string[],
-    requestId: string,
-    error: string,
-    now: number,
-  ): readonly ('CANCELLED' | FinalStatus | 'ABSENT')[] {
+  cancel(ids: readonly string[], requestId: string, error: string, now: number): readonly CancelWord[] {
     return ids.map((id) => {
       const record = this.#keyspace.records.get(id)
       if (!record) return 'ABSENT'

@@ -1,6 +1,7 @@
 /** The rows that begin-entries.lua, reclaim.lua and run-by-id.lua answer, and the deliveries that they are. */
-import { NONE } from '../storage.ts'
-import type { Delivery, StoredRecord, Taken } from '../storage.ts'
+import { NONE } from '../stored-record.ts'
+import type { Delivery, Taken } from '../storage.ts'
+import type { StoredRecord } from '../stored-record.ts'
 import { listOf, numberOf, timeOf } from './record-fields.ts'
 
 /** The columns of a BEGUN row, as begin-entries.lua names them. */

@@ -2,7 +2,8 @@
 import { isTaskStatus } from '../../task-status.ts'
 import { NAME_PATTERN } from '../../options.ts'
 import type { EntryRow, EntryState, IndexRow, Named, RecordEvidence } from '../judgement.ts'
-import { bandOf, isDamaged } from '../storage.ts'
+import { bandOf } from '../storage.ts'
+import { isDamaged } from '../stored-record.ts'
 import type { Keys } from './keys.ts'
 import { BRIEF_FIELDS, RECORD_FIELDS, recordOf, SCRIPT_FIELDS } from './record-fields.ts'
 

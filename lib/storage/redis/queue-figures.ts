@@ -2,8 +2,9 @@
  * Figures of queues on Redis: what waits longest, and what ended by minute. Reads the heads of streams and the hashes that
  * settle writes, each in one pipeline; never a whole stream, cell or record set.
  */
-import { BANDS, minuteCountOf } from '../storage.ts'
-import type { MinuteOfStats } from '../storage.ts'
+import { minuteCountOf } from '../minute-counts.ts'
+import { BANDS } from '../storage.ts'
+import type { MinuteOfStats } from '../minute-counts.ts'
 import type { Keys } from './keys.ts'
 import { readAll } from './pipeline.ts'
 import type { RedisConnection } from './redis-client.ts'

@@ -5,7 +5,7 @@
 import { LAST_TIME_MS } from '../../clock.ts'
 import { isFinal, isTaskStatus } from '../../task-status.ts'
 import { ARGS_FIELDS } from './args-pieces.ts'
-import type { FoundRecord, StoredRecord } from '../storage.ts'
+import type { FoundRecord, StoredRecord } from '../stored-record.ts'
 
 /** The fields of a record, in the order in which they are read. Arguments may stand in up to four pieces (args-pieces.ts). */
 export const RECORD_FIELDS = [

@@ -1,18 +1,20 @@
 /** The record verbs of RedisStorage: one short method each, in the words of its script. */
 import { StorageUnavailableError } from '../../errors.ts'
-import type { FinalStatus, TaskStatus } from '../../task-status.ts'
 import type {
-  Brief,
+  CancelWord,
   Cell,
-  FoundRecord,
+  DeleteWord,
+  EnqueueAnswer,
   ListPosition,
   ListRequest,
-  NewRecord,
   PurgeAnswer,
   PurgeRequest,
   RecordChanges,
   RecordStorage,
+  RetryWord,
+  SaveWord,
 } from '../storage.ts'
+import type { Brief, FoundRecord, NewRecord } from '../stored-record.ts'
 import { ARGS_FIELDS, cutArgs } from './args-pieces.ts'
 import { mergeCells } from './cell-merge.ts'
 import { BRIEF_FIELDS, briefOf, NO_HASH, RECORD_FIELDS, recordOf } from './record-fields.ts'
@@ -28,9 +30,7 @@ export class RedisRecords implements RecordStorage {
     this.#link = link
   }
 
-  async enqueue(
-    records: readonly NewRecord[],
-  ): Promise<readonly ({ word: 'ENQUEUED'; enqueuedAt: number } | { word: 'EXISTS' })[]> {
+  async enqueue(records: readonly NewRecord[]): Promise<readonly EnqueueAnswer[]> {
     const [enqueuedAt, indexError, ...existing] = (await this.#link.produce('enqueue', runsOf(records))) as [
       string,
       string,
@@ -38,7 +38,7 @@ export class RedisRecords implements RecordStorage {
     ]
     this.#link.noteIndexError(indexError === '' ? undefined : indexError)
     const enqueued = { word: 'ENQUEUED', enqueuedAt: Number(enqueuedAt) } as const
-    const answers: (typeof enqueued | { readonly word: 'EXISTS' })[] = records.map(() => enqueued)
+    const answers: EnqueueAnswer[] = records.map(() => enqueued)
     for (const position of existing) answers[position - 1] = { word: 'EXISTS' }
     return answers
   }
@@ -96,7 +96,7 @@ export class RedisRecords implements RecordStorage {
     return { queueNames: queueNames.sort(), tasks }
   }
 
-  async save(id: string, changes: RecordChanges): Promise<'SAVED' | 'RUNNING' | 'ABSENT' | 'BROKEN'> {
+  async save(id: string, changes: RecordChanges): Promise<SaveWord> {
     const args = [id]
     if (changes.priority !== undefined) args.push('priority', String(changes.priority))
     if (changes.runAfter !== undefined) args.push('runAfter', changes.runAfter === null ? '' : String(changes.runAfter))
@@ -104,29 +104,22 @@ export class RedisRecords implements RecordStorage {
       for (const [index, piece] of cutArgs(changes.args).entries()) args.push(ARGS_FIELDS[index] ?? '', piece)
     }
     const [word] = this.#link.words(1, await this.#link.produce('save-record', args))
-    return word as 'SAVED' | 'RUNNING' | 'ABSENT' | 'BROKEN'
+    return word as SaveWord
   }
 
-  async delete(ids: readonly string[]): Promise<readonly ('DELETED' | 'RUNNING' | 'ABSENT' | 'BROKEN')[]> {
+  async delete(ids: readonly string[]): Promise<readonly DeleteWord[]> {
     const words = this.#link.words(ids.length, await this.#link.produce('delete-record', ids))
-    return words as ('DELETED' | 'RUNNING' | 'ABSENT' | 'BROKEN')[]
+    return words as DeleteWord[]
   }
 
-  async retry(
-    ids: readonly string[],
-    requestId: string,
-  ): Promise<readonly ('RETRIED' | TaskStatus | 'ABSENT' | 'BROKEN')[]> {
+  async retry(ids: readonly string[], requestId: string): Promise<readonly RetryWord[]> {
     const words = this.#link.words(ids.length, await this.#link.produce('retry', [requestId, ...ids]))
-    return words as ('RETRIED' | TaskStatus | 'ABSENT' | 'BROKEN')[]
+    return words as RetryWord[]
   }
 
-  async cancel(
-    ids: readonly string[],
-    requestId: string,
-    error: string,
-  ): Promise<readonly ('CANCELLED' | FinalStatus | 'ABSENT' | 'BROKEN')[]> {
+  async cancel(ids: readonly string[], requestId: string, error: string): Promise<readonly CancelWord[]> {
     const words = this.#link.words(ids.length, await this.#link.produce('cancel', [requestId, error, ...ids]))
-    return words as ('CANCELLED' | FinalStatus | 'ABSENT' | 'BROKEN')[]
+    return words as CancelWord[]
   }
 
   async purge(request: PurgeRequest): Promise<PurgeAnswer> {

@@ -1,5 +1,6 @@
 /** The worker verbs of RedisStorage: heartbeats, consumers that ended, and the counts of the last minutes. */
-import type { CancelWatcher, Heartbeat, MinuteOfStats, SeenWorker, WorkerStorage } from '../storage.ts'
+import type { MinuteOfStats } from '../minute-counts.ts'
+import type { CancelWatcher, Heartbeat, SeenWorker, WorkerStorage } from '../storage.ts'
 import { readStats, timeBeside } from './queue-figures.ts'
 import type { RedisLink } from './redis-link.ts'
 

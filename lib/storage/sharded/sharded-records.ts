@@ -1,18 +1,20 @@
 /** The record verbs of ShardedStorage: one record is asked for where it is, a list or a count is merged. */
-import type { FinalStatus, TaskStatus } from '../../task-status.ts'
 import type {
-  Brief,
+  CancelWord,
   Cell,
-  FoundRecord,
+  DeleteWord,
+  EnqueueAnswer,
   ListPosition,
   ListRequest,
-  NewRecord,
   PurgeAnswer,
   PurgeRequest,
   RecordChanges,
   RecordStorage,
+  RetryWord,
+  SaveWord,
   Storage,
 } from '../storage.ts'
+import type { Brief, FoundRecord, NewRecord } from '../stored-record.ts'
 import { mergePages } from './page-merge.ts'
 import { perShard, shardAt, shardOf, together } from './shards.ts'
 
@@ -36,9 +38,7 @@ export class ShardedRecords implements RecordStorage {
   }
 
   /** Atomic on each shard: with an error, some shards may have stored their part. */
-  async enqueue(
-    records: readonly NewRecord[],
-  ): Promise<readonly ({ word: 'ENQUEUED'; enqueuedAt: number } | { word: 'EXISTS' })[]> {
+  async enqueue(records: readonly NewRecord[]): Promise<readonly EnqueueAnswer[]> {
     return await perShard(
       this.#shards,
       records,
@@ -72,26 +72,19 @@ export class ShardedRecords implements RecordStorage {
     return { queueNames: [...queueNames].sort(), tasks: [...tasks.values()] }
   }
 
-  async save(id: string, changes: RecordChanges): Promise<'SAVED' | 'RUNNING' | 'ABSENT' | 'BROKEN'> {
+  async save(id: string, changes: RecordChanges): Promise<SaveWord> {
     return await this.#of(id).save(id, changes)
   }
 
-  async delete(ids: readonly string[]): Promise<readonly ('DELETED' | 'RUNNING' | 'ABSENT' | 'BROKEN')[]> {
+  async delete(ids: readonly string[]): Promise<readonly DeleteWord[]> {
     return await perShard(this.#shards, ids, itself, (shard, part) => shard.delete(part))
   }
 
-  async retry(
-    ids: readonly string[],
-    requestId: string,
-  ): Promise<readonly ('RETRIED' | TaskStatus | 'ABSENT' | 'BROKEN')[]> {
+  async retry(ids: readonly string[], requestId: string): Promise<readonly RetryWord[]> {
     return await perShard(this.#shards, ids, itself, (shard, part) => shard.retry(part, requestId))
   }
 
-  async cancel(
-    ids: readonly string[],
-    requestId: string,
-    error: string,
-  ): Promise<readonly ('CANCELLED' | FinalStatus | 'ABSENT' | 'BROKEN')[]> {
+  async cancel(ids: readonly string[], requestId: string, error: string): Promise<readonly CancelWord[]> {
     return await perShard(this.#shards, ids, itself, (shard, part) => shard.cancel(part, requestId, error))
   }
 

@@ -2,7 +2,8 @@
  * The worker verbs of ShardedStorage. Every shard keeps its own rows about a worker, so that it can judge by itself which of
  * its consumers are gone; a worker is there as long as one shard still knows it.
  */
-import type { CancelWatcher, Heartbeat, MinuteOfStats, SeenWorker, Storage, WorkerStorage } from '../storage.ts'
+import type { MinuteOfStats } from '../minute-counts.ts'
+import type { CancelWatcher, Heartbeat, SeenWorker, Storage, WorkerStorage } from '../storage.ts'
 import { together } from './shards.ts'
 
 export class ShardedWorkers implements WorkerStorage {

@@ -8,7 +8,8 @@ import { systemClock } from '../../../lib/clock.ts'
 import type { Clock } from '../../../lib/clock.ts'
 import { silentLogger } from '../../../lib/logger.ts'
 import { MemoryStorage } from '../../../lib/storage/memory/memory-storage.ts'
-import type { Delivery, Heartbeat, NewRecord, Settlement } from '../../../lib/storage/storage.ts'
+import type { Delivery, Heartbeat, Settlement } from '../../../lib/storage/storage.ts'
+import type { NewRecord } from '../../../lib/storage/stored-record.ts'
 
 /** The system's clock, so many milliseconds late. */
 class LateClock implements Clock {

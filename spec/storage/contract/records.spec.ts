@@ -1,7 +1,8 @@
 /** The contract of the record verbs: enqueue, find, list, count, catalog, save, delete, retry, purge. */
 import { expect } from 'chai'
 import { randomUUID } from 'node:crypto'
-import type { ListPosition, ListRequest, NewRecord, PurgeRequest } from '../../../lib/storage/storage.ts'
+import type { ListPosition, ListRequest, PurgeRequest } from '../../../lib/storage/storage.ts'
+import type { NewRecord } from '../../../lib/storage/stored-record.ts'
 import { eventually } from '../../support/eventually.ts'
 import {
   aClaim,

@@ -6,7 +6,8 @@ import { StorageFullError, StorageUnavailableError } from '../../../lib/index.ts
 import { MemoryStorage } from '../../../lib/storage/memory/memory-storage.ts'
 import { ShardedStorage } from '../../../lib/storage/sharded/sharded-storage.ts'
 import { shardOf } from '../../../lib/storage/sharded/shards.ts'
-import type { ListPosition, NewRecord } from '../../../lib/storage/storage.ts'
+import type { ListPosition } from '../../../lib/storage/storage.ts'
+import type { NewRecord } from '../../../lib/storage/stored-record.ts'
 import { rememberingLogger } from '../../backends/backends-under-test.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 import {
