@@ -16,10 +16,10 @@ import type { ShownTime } from './admin-format.ts'
 import { statusModel } from './admin-models.ts'
 import type { StatusModel } from './admin-models.ts'
 import type { NoticeCode } from './admin-notices.ts'
+import { sendPage } from './admin-page.ts'
 import { seenWhole } from './admin-records.ts'
 import { filterOf, filterWords, firstPage, frozen, queryText } from './admin-view.ts'
 import { HttpError } from './problem.ts'
-import { render } from './render.ts'
 
 export interface ConfirmModel extends FrameModel {
   readonly verb: Verb
@@ -165,7 +165,7 @@ export async function confirmPage(context: AdminContext, res: Response, verb: Ve
       ? `${base}/tasks/${encodeURIComponent(ids[0] ?? '')}${queryText(context.view)}`
       : `${base}/tasks${queryText(context.view)}`,
   }
-  res.type('html').send(render('layout', { ...model, view: 'confirm' }))
+  sendPage(res, 'confirm', model)
 }
 
 function targetOf(context: AdminContext, form: Form): Target {
@@ -278,5 +278,5 @@ export async function donePage(context: AdminContext, res: Response, verb: Verb)
     cutoff: cutoff === null ? '' : String(cutoff),
     back: `${base}/tasks${queryText(view)}`,
   }
-  res.type('html').send(render('layout', { ...model, view: 'done' }))
+  sendPage(res, 'done', model)
 }

@@ -4,8 +4,8 @@ import type { StoredRecord } from '../storage/stored-record.ts'
 import { frame } from './admin-context.ts'
 import type { AdminContext, FrameModel } from './admin-context.ts'
 import { bytes, readableJson } from './admin-format.ts'
+import { sendPage } from './admin-page.ts'
 import { queryText } from './admin-view.ts'
-import { render } from './render.ts'
 
 export interface PayloadModel extends FrameModel {
   readonly id: string
@@ -43,5 +43,5 @@ export function payloadPage(
     back: `${path}${queryText(context.view)}`,
     downloadHref: `${path}/${field}${queryText(context.view, { download: '1' })}`,
   }
-  res.type('html').send(render('layout', { ...model, view: 'payload' }))
+  sendPage(res, 'payload', model)
 }

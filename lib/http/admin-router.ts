@@ -2,7 +2,6 @@
  * The admin: pages at `<mount>/admin`, made of one table of routes. Each request goes the same way: origin (for what changes),
  * access, body, page; every error leaves as a page in the same frame. Keeps no state, sets no cookie, needs no script.
  */
-import { createHash } from 'node:crypto'
 import express from 'express'
 import type { ErrorRequestHandler, Request, RequestHandler, Response, Router } from 'express'
 import type { Action } from './access.ts'
@@ -13,15 +12,16 @@ import { duration } from './admin-format.ts'
 import { formReader } from './admin-form.ts'
 import { listModel } from './admin-list.ts'
 import { overviewModel } from './admin-overview.ts'
+import { sendPage } from './admin-page.ts'
 import { payloadPage } from './admin-payload.ts'
 import { payloadOf, taskModel } from './admin-task.ts'
 import { LIVE_SECONDS, queryOf } from './admin-view.ts'
 import { whyNotRunning, workersModel } from './admin-workers.ts'
 import { allow, allowUndecoded, sameOrigin } from './guards.ts'
 import { inlineStyleHeaders } from './headers.ts'
-import { HttpError, problemOf } from './problem.ts'
+import { HttpError, problemOf, setRetryAfter } from './problem.ts'
 import type { Problem } from './problem.ts'
-import { assetOf, assetText, render } from './render.ts'
+import { assetOf, assetText } from './render.ts'
 
 export interface AdminRoute {
   readonly method: 'get' | 'post'
@@ -39,27 +39,6 @@ function page(path: string, handle: AdminRoute['handle'], query: readonly string
 
 function form(path: string, verb: Verb, handle: AdminRoute['handle']): AdminRoute {
   return { method: 'post', path: `${path}/${verb}`, action: actionOf(verb), changes: true, query: ['notice'], handle }
-}
-
-function sendPage(res: Response, view: string, model: object, status = 200): void {
-  const html = render('layout', { ...model, view })
-  const tag = tagOf(html)
-  res.set('ETag', tag)
-  // Our own compare: browsers put `no-cache` beside the tag of a script, and Express would not answer 304 then.
-  if (status === 200 && res.req.headers['if-none-match'] === tag) {
-    res.status(304).end()
-    return
-  }
-  res.status(status).type('html').send(html)
-}
-
-/** The same for pages that differ in nothing but the passing of time, which the script writes by itself. */
-function tagOf(html: string): string {
-  const content = html
-    .slice(0, html.indexOf('<footer'))
-    .replace(/ data-now="\d+"/, '')
-    .replace(/(<time[^>]*>)[^<]*/g, '$1')
-  return `"${createHash('sha256').update(content).digest('base64url').slice(0, 27)}"`
 }
 
 const task = async (context: AdminContext): Promise<Awaited<ReturnType<typeof context.backend.records.find>>> =>
@@ -146,8 +125,6 @@ function wrongMethod(method: AdminRoute['method']): RequestHandler {
   }
 }
 
-const RETRY_SECONDS = 5
-
 /** The interval in the URL, if it is one; the rest of the query may be what failed. */
 function liveOf(req: Request): string {
   const given = queryOf(req).get('live') ?? ''
@@ -197,7 +174,7 @@ function answerError(settings: AdminSettings): ErrorRequestHandler {
     if (problem.status >= 500) {
       settings.backend.logger.error({ code: problem.code, detail: problem.detail, error }, 'a page failed')
     }
-    if (problem.status === 503) res.set('Retry-After', String(RETRY_SECONDS))
+    setRetryAfter(res, problem)
     const styles = assetText('admin.css')
     if (problem.status === 403) res.set(inlineStyleHeaders(styles))
     const frame = bareFrame(req, settings, problem.title)

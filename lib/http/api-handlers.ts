@@ -2,7 +2,6 @@
  * What each route of the API does, by its operationId: a few lines from checked fields to an answer.
  * Access, bodies, fields and errors were or will be dealt with by the router around it.
  */
-import { createHash } from 'node:crypto'
 import type { Request, Response } from 'express'
 import { TaskOptionError, TaskStateError, verbatim } from '../errors.ts'
 import type { Executor } from '../executor.ts'
@@ -12,6 +11,7 @@ import { taskRegistry } from '../task-registry.ts'
 import type { FinalStatus } from '../task-status.ts'
 import type { Redactor } from './admin-redact.ts'
 import { baseOf } from './base-path.ts'
+import { isUnchanged } from './etag.ts'
 import { idOfKey } from './idempotency.ts'
 import { openApiDocument } from './openapi.ts'
 import { HttpError } from './problem.ts'
@@ -87,15 +87,10 @@ export const API_HANDLERS: Readonly<Record<OperationId, Handler>> = {
     else throw new TaskStateError(id, allowRetry ? 'READY or FAILED' : 'READY', current.status, cureFor(current.status))
   },
 
-  async status({ req, res, params, backend, redactor }) {
+  async status({ res, params, backend, redactor }) {
     const task = wireTask(await backend.getResult(params['id'] ?? ''), redactor)
     const body = JSON.stringify({ task })
-    const etag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 27)}"`
-    res.set('ETag', etag)
-    // Compared here: Express takes a Cache-Control of the request for a reason to send everything.
-    const known = (req.headers['if-none-match'] ?? '').split(',').map((tag) => tag.trim().replace(/^W\//, ''))
-    if (known.includes(etag) || known.includes('*')) res.status(304).end()
-    else res.type('application/json').send(body)
+    if (!isUnchanged(res, body)) res.type('application/json').send(body)
   },
 
   async purge({ res, fields, backend }) {

@@ -87,7 +87,11 @@ export function problemOf(error: unknown): Problem {
   return { type: 'about:blank', title, status, detail, code: error.code, ...(pointer !== undefined && { pointer }) }
 }
 
+export function setRetryAfter(res: Response, { status }: Pick<Problem, 'status'>): void {
+  if (status === 503) res.set('Retry-After', String(RETRY_AFTER_SECONDS))
+}
+
 export function sendProblem(res: Response, problem: Problem): void {
-  if (problem.status === 503) res.set('Retry-After', String(RETRY_AFTER_SECONDS))
+  setRetryAfter(res, problem)
   res.status(problem.status).type('application/problem+json').send(JSON.stringify(problem))
 }

@@ -19,7 +19,7 @@ import { adminRouter } from './admin-router.ts'
 import { bodyFields, bodyReader, fieldChecker, queryFields } from './fields.ts'
 import { allow, allowUndecoded, sameOrigin } from './guards.ts'
 import { HEADERS } from './headers.ts'
-import { HttpError, problemOf, sendProblem } from './problem.ts'
+import { HttpError, problemOf, sendProblem, setRetryAfter } from './problem.ts'
 import { API_ROUTES } from './routes.ts'
 import type { ApiRoute, OperationId } from './routes.ts'
 
@@ -180,7 +180,8 @@ function answerError(backend: TaskBackend): express.ErrorRequestHandler {
     res.set(HEADERS)
     const isRead = req.method === 'GET' || req.method === 'HEAD'
     if (isRead && req.path.startsWith('/health') && problem.status === 503) {
-      res.status(503).set('Retry-After', '5').json({ status: 'unavailable' })
+      setRetryAfter(res, problem)
+      res.status(503).json({ status: 'unavailable' })
       return
     }
     sendProblem(res, problem)
