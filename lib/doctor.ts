@@ -12,6 +12,7 @@ import type { Examinable, Finding, InspectionProgress, InspectionRequest } from 
 import type { Invariant } from './storage/invariants.ts'
 import type { SeenWorker, ServerFacts, Storage } from './storage/storage.ts'
 import type { TaskBackend } from './task-backend.ts'
+import { reportOf } from './worker-report.ts'
 
 export type { Finding, InspectionProgress } from './storage/inspection.ts'
 export type { Invariant } from './storage/invariants.ts'
@@ -216,9 +217,9 @@ class BackendExamination implements Examination {
 }
 
 /** Whether a worker takes tasks of a queue (null: of any), and has done so for that long by its own word. */
-function attends({ fields }: SeenWorker, queueName: string | null, forMs: number): boolean {
-  if (fields['state'] !== 'running') return false
-  const queues = fields['queues'] ?? ''
-  if (queueName !== null && queues !== '' && !queues.split(' ').includes(queueName)) return false
-  return systemClock.now() - Number(fields['startedAt'] ?? NaN) > forMs
+function attends(worker: SeenWorker, queueName: string | null, forMs: number): boolean {
+  const { state, queues, startedAt } = reportOf(worker)
+  if (state !== 'running' || startedAt === null) return false
+  if (queueName !== null && queues.length > 0 && !queues.includes(queueName)) return false
+  return systemClock.now() - startedAt > forMs
 }

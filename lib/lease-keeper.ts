@@ -7,7 +7,8 @@ import type { Clock } from './clock.ts'
 import { TaskCancelledError, TaskError, TaskLeaseLostError } from './errors.ts'
 import type { LossReason } from './attempt.ts'
 import type { Logger } from './logger.ts'
-import type { Heartbeat, Lease, RenewWord } from './storage/storage.ts'
+import type { Lease, RenewWord } from './storage/storage.ts'
+import type { PastBlock, WorkerReport } from './worker-report.ts'
 
 /** The part of a lease after which it is renewed. */
 export const RENEW_AFTER = 0.3
@@ -43,9 +44,9 @@ export interface Leases {
   /** Keeps none any more; those that are held run out. May be called twice. */
   stop(): Promise<void>
   /** What the worker last said of itself: repeated for it while a function blocks its event loop. Not where nobody can. */
-  noteHeartbeat?(fields: Heartbeat['fields']): void
-  /** The longest block of the last ten minutes, as the fields of a heartbeat. */
-  readonly blockFields?: Heartbeat['fields']
+  noteReport?(report: WorkerReport): void
+  /** The longest block of the last ten minutes. */
+  readonly longestBlock?: PastBlock | undefined
 }
 
 interface Kept {

@@ -10,6 +10,7 @@ import { DEFAULT_QUEUE } from './task-backend.ts'
 import { taskRegistry } from './task-registry.ts'
 import type { Timer } from './worker-errands.ts'
 import type { WorkerParts } from './worker-parts.ts'
+import { fieldsOf, NAMED_TASKS } from './worker-report.ts'
 
 const HEARTBEAT_MS = 5_000
 /** Consumers that were not heard of for so many claim intervals are removed, if nothing is theirs. */
@@ -116,24 +117,24 @@ export class WorkerUpkeep {
 
   async heartbeat(): Promise<void> {
     const { backend, settings, queue, leases, state } = this.#parts
-    const fields = {
+    const report = {
       workerId: queue.workerId,
       host: hostname(),
       pid: String(process.pid),
       node: process.version,
       version: packageVersion(),
-      startedAt: String(this.#startedAt),
+      startedAt: this.#startedAt,
       state: state.phase,
-      concurrency: String(settings.concurrency),
-      running: String(this.#running()),
-      settled: String(state.settled),
-      lost: String(state.lost),
-      queues: settings.queues?.join(' ') ?? '',
-      tasks: taskRegistry.names().slice(0, 1_000).join(' '),
-      memoryBytes: String(process.memoryUsage.rss()),
-      ...leases.blockFields,
+      concurrency: settings.concurrency,
+      running: this.#running(),
+      settled: state.settled,
+      lost: state.lost,
+      queues: settings.queues ?? [],
+      tasks: taskRegistry.names().slice(0, NAMED_TASKS),
+      memoryBytes: process.memoryUsage.rss(),
+      longestBlock: leases.longestBlock,
     }
-    leases.noteHeartbeat?.(fields)
-    await backend.storage.heartbeat({ consumer: queue.consumer, fields })
+    leases.noteReport?.(report)
+    await backend.storage.heartbeat({ consumer: queue.consumer, fields: fieldsOf(report) })
   }
 }

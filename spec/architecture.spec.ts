@@ -47,6 +47,7 @@ const GROUPS: readonly (readonly string[])[] = [
   [
     ...['task-result.ts', 'record-filter.ts', 'record-page.ts', 'record-walk.ts', 'record-query.ts', 'task-record.ts'],
     'stream-queue.ts',
+    'worker-report.ts',
   ],
   // 3 tasks and the base of all backends
   ['task-context.ts', 'task-registry.ts', 'retry-policy.ts', 'task.ts', 'task-backend.ts'],

@@ -3,19 +3,13 @@
  * hand; here the counter is looked at. Names candidates only: which of the functions in hand holds the loop, nobody can tell.
  */
 import type { Clock } from '../clock.ts'
+import type { Block } from '../worker-report.ts'
 
 /** How often the loop moves the counter, and how often that is looked at. */
 export const TICK_MS = 250
 /** A loop that did not turn for so long is blocked. */
 const BLOCKED_MS = 1_000
 const NAMED = 10
-
-/** A time during which a loop did not turn. */
-export interface Block {
-  readonly ms: number
-  /** `<name>/<id>` of what was in hand, last begun first; ten at most. */
-  readonly tasks: readonly string[]
-}
 
 export interface BlockNews {
   /** At each look while it lasts. */

@@ -7,14 +7,15 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../clock.ts'
 import { TaskCancelledError } from '../errors.ts'
-import type { Heartbeat, Lease } from '../storage/storage.ts'
+import type { Lease } from '../storage/storage.ts'
+import { fieldsOf } from '../worker-report.ts'
+import type { Block, WorkerReport } from '../worker-report.ts'
 import type { LossReason } from '../attempt.ts'
 import { LeaseKeeper } from '../lease-keeper.ts'
 import type { Renewer } from '../lease-keeper.ts'
 import { loggerOf } from '../logger.ts'
 import { openRedis } from '../storage/sharded/redis-shards.ts'
 import { BlockWatch } from './block-watch.ts'
-import type { Block } from './block-watch.ts'
 import { LeaseTableReader } from './lease-table.ts'
 import type { FromLeaseThread, LeaseThreadData, ToLeaseThread } from './threaded-leases.ts'
 
@@ -44,16 +45,15 @@ const renewer: Renewer = {
 const keeper = new LeaseKeeper(renewer, systemClock, logger)
 
 /** What the worker last said of itself; undefined where nothing does, as in a web process that runs tasks itself. */
-let lastHeartbeat: Heartbeat['fields'] | undefined
+let lastReport: WorkerReport | undefined
 let beatAtMs = -Infinity
 
 /** The worker lives, and says what holds it up: its own loop cannot. */
-function beatFor({ ms, tasks }: Block): void {
+function beatFor(block: Block): void {
   const now = systemClock.monotonicMs()
-  if (!lastHeartbeat || now - beatAtMs < BEAT_MS) return
+  if (!lastReport || now - beatAtMs < BEAT_MS) return
   beatAtMs = now
-  const fields = { ...lastHeartbeat, blockedMs: String(ms), blockedTasks: tasks.join(' ') }
-  storage.heartbeat({ consumer, fields }).catch((error: unknown) => {
+  storage.heartbeat({ consumer, fields: fieldsOf({ ...lastReport, block }) }).catch((error: unknown) => {
     logger.debug({ error }, 'a heartbeat for a blocked worker was not written; the next one is')
   })
 }
@@ -81,8 +81,8 @@ function look(): void {
 const looking = setInterval(look, lookMs)
 
 parentPort?.on('message', (message: ToLeaseThread) => {
-  if ('heartbeat' in message) {
-    lastHeartbeat = message.heartbeat
+  if ('report' in message) {
+    lastReport = message.report
   } else if ('stop' in message) {
     clearInterval(looking)
     watch.stop()

@@ -10,11 +10,11 @@ import { systemClock } from '../clock.ts'
 import { lossOf, RENEW_AFTER } from '../lease-keeper.ts'
 import type { HeldLease, Leases } from '../lease-keeper.ts'
 import type { Logger } from '../logger.ts'
-import type { Heartbeat, Lease } from '../storage/storage.ts'
+import type { Lease } from '../storage/storage.ts'
+import type { Block, PastBlock, WorkerReport } from '../worker-report.ts'
 import type { ServerSettings } from '../storage/redis/redis-client.ts'
 import { TurnoverMap } from '../turnover-map.ts'
 import { TICK_MS } from './block-watch.ts'
-import type { Block } from './block-watch.ts'
 import { LeaseTable } from './lease-table.ts'
 import type { LeasePage, LeaseSlot } from './lease-table.ts'
 
@@ -40,7 +40,7 @@ export type ToLeaseThread =
   /** Of the table too, from now on. */
   | { readonly page: LeasePage }
   /** What the worker last said of itself. */
-  | { readonly heartbeat: Heartbeat['fields'] }
+  | { readonly report: WorkerReport }
   | { readonly stop: true }
 
 export type FromLeaseThread =
@@ -85,8 +85,8 @@ export class ThreadedLeases implements Leases {
   readonly #table = new LeaseTable((page) => this.#thread?.postMessage({ page } satisfies ToLeaseThread))
   readonly #ticks = new Int32Array(new SharedArrayBuffer(4))
   #ticking: NodeJS.Timeout | undefined
-  #heartbeat: Heartbeat['fields'] | undefined
-  #longest: (Block & { readonly endedAt: number }) | undefined
+  #report: WorkerReport | undefined
+  #longest: PastBlock | undefined
   readonly #logger: Logger
   readonly #held = new TurnoverMap<string, Held>()
   #thread: Worker | undefined
@@ -145,16 +145,14 @@ export class ThreadedLeases implements Leases {
     await ended
   }
 
-  noteHeartbeat(fields: Heartbeat['fields']): void {
-    this.#heartbeat = fields
-    this.#tell({ heartbeat: fields })
+  noteReport(report: WorkerReport): void {
+    this.#report = report
+    this.#tell({ report })
   }
 
-  get blockFields(): Heartbeat['fields'] {
+  get longestBlock(): PastBlock | undefined {
     const longest = this.#longest
-    if (!longest || systemClock.now() - longest.endedAt > REMEMBERED_MS) return {}
-    const { ms, tasks, endedAt } = longest
-    return { longestBlockMs: String(ms), longestBlockTasks: tasks.join(' '), longestBlockAt: String(endedAt) }
+    return longest && systemClock.now() - longest.endedAt <= REMEMBERED_MS ? longest : undefined
   }
 
   #write(lease: HeldLease): void {
@@ -212,8 +210,8 @@ export class ThreadedLeases implements Leases {
       this.#thread = undefined
       if (!this.#stopped && this.#held.size > 0) this.#startAnother()
     })
-    const heartbeat = this.#heartbeat
-    if (heartbeat) thread.postMessage({ heartbeat } satisfies ToLeaseThread)
+    const report = this.#report
+    if (report) thread.postMessage({ report } satisfies ToLeaseThread)
     return thread
   }
 

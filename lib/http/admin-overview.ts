@@ -160,8 +160,8 @@ export async function overviewModel(context: AdminContext): Promise<OverviewMode
   const charted = [...bars]
     .sort((a, b) => b.waiting + b.delayed + b.running - (a.waiting + a.delayed + a.running))
     .slice(0, CHARTED_QUEUES)
-  const slots = live.reduce((sum, { seen: { fields } }) => sum + (Number(fields['concurrency']) || 0), 0)
-  const busy = live.reduce((sum, { seen: { fields } }) => sum + (Number(fields['running']) || 0), 0)
+  const slots = live.reduce((sum, { report }) => sum + report.concurrency, 0)
+  const busy = live.reduce((sum, { report }) => sum + report.running, 0)
   const delayed = bars.reduce((sum, bar) => sum + bar.delayed, 0)
   const oldest = Math.max(...waits.map((wait) => wait ?? -1), -1)
   const ended = minutes.reduce((sum, { successful, failed }) => sum + successful + failed, 0)

@@ -1,8 +1,9 @@
 /** Workers as their heartbeats tell: the workers page, who could run what, and why a record does not run. */
-import { LAST_TIME_MS } from '../clock.ts'
 import { StorageDamagedError } from '../errors.ts'
 import type { SeenWorker } from '../storage/storage.ts'
 import type { StoredRecord } from '../storage/stored-record.ts'
+import { NAMED_TASKS, reportOf } from '../worker-report.ts'
+import type { Block, WorkerReport } from '../worker-report.ts'
 import { frame } from './admin-context.ts'
 import type { AdminContext, FrameModel } from './admin-context.ts'
 import { bytes, count, counted, duration, time } from './admin-format.ts'
@@ -14,8 +15,6 @@ import { queryText } from './admin-view.ts'
 const LIVE_MS = 60_000
 /** Heartbeats come every few seconds: one that is this late is worth a word. */
 const LATE_MS = 20_000
-/** A heartbeat names so many tasks at most; a worker that names that many may know more. */
-const NAMED_TASKS = 1_000
 /** Workers on a page. */
 const PAGE = 50
 /** Running records that are looked at to say which worker has which. */
@@ -23,21 +22,20 @@ const LOOKED_AT = 500
 const NAMED_RECORDS = 100
 
 export interface WorkerFacts {
-  readonly seen: SeenWorker
+  readonly consumer: string
+  readonly ageMs: number
+  readonly report: WorkerReport
   readonly live: boolean
-  readonly queues: readonly string[]
   readonly tasks: ReadonlySet<string>
 }
 
-const words = (text: string | undefined): readonly string[] => (text ?? '').split(' ').filter(Boolean)
-
 export function factsOf(seen: SeenWorker): WorkerFacts {
-  const { fields, ageMs } = seen
-  const live = ageMs < LIVE_MS && fields['state'] !== 'stopped'
-  return { seen, live, queues: words(fields['queues']), tasks: new Set(words(fields['tasks'])) }
+  const { consumer, ageMs } = seen
+  const report = reportOf(seen)
+  return { consumer, ageMs, report, live: ageMs < LIVE_MS && report.state !== 'stopped', tasks: new Set(report.tasks) }
 }
 
-export const serves = ({ queues }: WorkerFacts, queueName: string): boolean =>
+export const serves = ({ report: { queues } }: WorkerFacts, queueName: string): boolean =>
   queues.length === 0 || queues.includes(queueName)
 export const knows = ({ tasks }: WorkerFacts, name: string): boolean => tasks.has(name) || tasks.size >= NAMED_TASKS
 
@@ -75,36 +73,29 @@ export interface WorkersModel extends FrameModel {
   readonly mixed: string | null
 }
 
-function whole(text: string | undefined): number {
-  const value = Number(text)
-  return Number.isSafeInteger(value) && value >= 0 ? value : 0
-}
-
-function stateOf({ seen: { ageMs, fields }, live }: WorkerFacts): WorkerRow['state'] {
-  if (!live) return { key: 'bad', word: fields['state'] === 'stopped' ? 'stopped' : 'gone' }
+function stateOf({ ageMs, report: { state, block }, live }: WorkerFacts): WorkerRow['state'] {
+  if (!live) return { key: 'bad', word: state === 'stopped' ? 'stopped' : 'gone' }
   if (ageMs > LATE_MS) return { key: 'info', word: 'late' }
-  if (fields['blockedMs'] !== undefined) return { key: 'bad', word: 'blocked' }
-  return fields['state'] === 'draining' ? { key: 'info', word: 'draining' } : { key: 'good', word: 'running' }
+  if (block) return { key: 'bad', word: 'blocked' }
+  return state === 'draining' ? { key: 'info', word: 'draining' } : { key: 'good', word: 'running' }
 }
 
 /** Which tasks block its event loop or did so, by name; several when nobody can tell which of them it is. */
-function blockOf({ seen: { fields } }: WorkerFacts, nowMs: number): string | null {
-  const names = (tasks: string | undefined): string => {
-    const all = [...new Set(words(tasks).map((task) => task.split('/')[0] ?? ''))]
+function blockWords({ report: { block, longestBlock } }: WorkerFacts, nowMs: number): string | null {
+  const names = ({ tasks }: Block): string => {
+    const all = [...new Set(tasks.map((task) => task.split('/')[0] ?? ''))]
     return all.length > 1 ? `one of ${all.join(', ')}` : (all[0] ?? 'a task')
   }
-  if (fields['blockedMs'] !== undefined) {
-    return `for ${duration(whole(fields['blockedMs']))} by ${names(fields['blockedTasks'])}`
-  }
-  if (fields['longestBlockMs'] === undefined) return null
-  const ago = duration(Math.max(0, nowMs - whole(fields['longestBlockAt'])))
-  return `was blocked for ${duration(whole(fields['longestBlockMs']))} by ${names(fields['longestBlockTasks'])}, ${ago} ago`
+  if (block) return `for ${duration(block.ms)} by ${names(block)}`
+  if (!longestBlock) return null
+  const ago = duration(Math.max(0, nowMs - longestBlock.endedAt))
+  return `was blocked for ${duration(longestBlock.ms)} by ${names(longestBlock)}, ${ago} ago`
 }
 
 /** Names that stand still while heartbeats come in: live ones first, then by host and name. */
 function inOrder(a: WorkerFacts, b: WorkerFacts): number {
   if (a.live !== b.live) return a.live ? -1 : 1
-  const [left, right] = [a, b].map(({ seen: { fields, consumer } }) => `${fields['host'] ?? ''} ${consumer}`)
+  const [left, right] = [a, b].map(({ report: { host }, consumer }) => `${host} ${consumer}`)
   return (left ?? '') < (right ?? '') ? -1 : 1
 }
 
@@ -128,10 +119,13 @@ async function currentRecords(context: AdminContext): Promise<Current> {
 }
 
 /** The version that most live workers have, and whether there are others. */
-function versionsOf(live: readonly WorkerFacts[], field: string): { usual: string; all: readonly string[] } {
+function versionsOf(
+  live: readonly WorkerFacts[],
+  field: 'node' | 'version',
+): { usual: string; all: readonly string[] } {
   const counts = new Map<string, number>()
-  for (const { seen } of live) {
-    const version = seen.fields[field] ?? ''
+  for (const { report } of live) {
+    const version = report[field]
     if (version !== '') counts.set(version, (counts.get(version) ?? 0) + 1)
   }
   const all = [...counts].sort((a, b) => b[1] - a[1]).map(([version]) => version)
@@ -146,39 +140,33 @@ export async function workersModel(context: AdminContext): Promise<WorkersModel>
   const nodes = versionsOf(live, 'node')
   const packages = versionsOf(live, 'version')
   const pages = Math.max(1, Math.ceil(facts.length / PAGE))
-  const page = Math.min(pages, Math.max(1, whole(query.get('page') ?? '')))
+  const asked = Number(query.get('page') ?? 1)
+  const page = Number.isSafeInteger(asked) ? Math.min(pages, Math.max(1, asked)) : 1
   const link = (to: number): string => `${base}/workers${queryText(view, { page: to === 1 ? '' : String(to) })}`
-  const differs = (value: string | undefined, { usual, all }: typeof nodes): boolean =>
-    all.length > 1 && value !== undefined && value !== usual
+  const differs = (value: string, { usual, all }: typeof nodes): boolean =>
+    all.length > 1 && value !== '' && value !== usual
   const rows = facts.slice((page - 1) * PAGE, page * PAGE).map((worker): WorkerRow => {
-    const { fields, consumer, ageMs } = worker.seen
-    const startedAt = whole(fields['startedAt'])
-    const known = startedAt > 0 && startedAt <= LAST_TIME_MS
-    const id = fields['workerId'] ?? consumer
+    const { report, consumer, ageMs } = worker
+    const { workerId: id, host, pid, version, node, startedAt } = report
     return {
-      id,
-      consumer,
-      host: fields['host'] ?? '',
-      pid: fields['pid'] ?? '',
-      version: fields['version'] ?? '',
-      node: fields['node'] ?? '',
+      ...{ id, consumer, host, pid, version, node },
       state: stateOf(worker),
-      block: blockOf(worker, nowMs),
+      block: blockWords(worker, nowMs),
       seen: `${duration(ageMs)} ago`,
-      started: known ? time(startedAt, nowMs) : null,
-      up: known ? duration(nowMs - startedAt) : '–',
-      slots: `${count(whole(fields['running']))} / ${count(whole(fields['concurrency']))}`,
+      started: startedAt === null ? null : time(startedAt, nowMs),
+      up: startedAt === null ? '–' : duration(nowMs - startedAt),
+      slots: `${count(report.running)} / ${count(report.concurrency)}`,
       current: (current.byWorker.get(id) ?? []).slice(0, NAMED_RECORDS).map((record) => ({
         name: record.name,
         href: `${base}/tasks/${encodeURIComponent(record.id)}${queryText(view)}`,
         runs: duration(nowMs - (record.lastAttemptedAt ?? nowMs)),
       })),
-      settled: count(whole(fields['settled'])),
-      lost: count(whole(fields['lost'])),
-      memory: bytes(whole(fields['memoryBytes'])),
-      queues: worker.queues.length === 0 ? 'all' : worker.queues.join(', '),
+      settled: count(report.settled),
+      lost: count(report.lost),
+      memory: bytes(report.memoryBytes),
+      queues: report.queues.length === 0 ? 'all' : report.queues.join(', '),
       tasks: [...worker.tasks].slice(0, NAMED_TASKS),
-      otherVersion: worker.live && (differs(fields['node'], nodes) || differs(fields['version'], packages)),
+      otherVersion: worker.live && (differs(node, nodes) || differs(version, packages)),
     }
   })
   const mixed = [
@@ -225,6 +213,6 @@ export async function whyNotRunning(record: StoredRecord, context: AdminContext)
     return [`No live worker serves queue “${record.queueName}”. Start one with --queue ${record.queueName}.`]
   if (!here.some((worker) => knows(worker, record.name)))
     return [`No live worker knows the task “${record.name}”. Start one with the module that defines it.`]
-  const busy = here.every(({ seen: { fields } }) => whole(fields['running']) >= whole(fields['concurrency']))
+  const busy = here.every(({ report: { running, concurrency } }) => running >= concurrency)
   return busy ? ['It waits for a free slot: every worker that serves its queue is busy.'] : []
 }

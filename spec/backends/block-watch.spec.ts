@@ -1,7 +1,7 @@
 /** A loop seen from outside: a counter that stands still for a second while something is in hand, and nothing else. */
 import { expect } from 'chai'
 import { BlockWatch } from '../../lib/backends/block-watch.ts'
-import type { Block } from '../../lib/backends/block-watch.ts'
+import type { Block } from '../../lib/worker-report.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 
 describe('BlockWatch', () => {
