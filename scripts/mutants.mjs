@@ -279,8 +279,9 @@ const MUTANTS = [
   {
     row: 'F24',
     wrong: 'a heartbeat that is refused ends the worker',
-    text: 'await backend.storage.heartbeat({ consumer: queue.consumer, fields })',
-    instead: 'await backend.storage.heartbeat({ consumer: queue.consumer, fields }).catch(() => process.exit(1))',
+    text: 'await backend.storage.heartbeat({ consumer: queue.consumer, fields: fieldsOf(report) })',
+    instead:
+      'await backend.storage.heartbeat({ consumer: queue.consumer, fields: fieldsOf(report) }).catch(() => process.exit(1))',
     size: 'nightly',
   },
   {
