@@ -108,7 +108,7 @@ function build(alias: string, settings: BackendConfig): TaskBackend {
   const kind: unknown = (settings as Partial<BackendConfig> | undefined)?.backend
   if (typeof kind === 'string' && !isKind(kind)) {
     const kinds = Object.keys(KINDS)
-    const cure = hinted(`there are ${kinds.join(', ')}`, kind, kinds)
+    const cure = hinted(kind, kinds, `there are ${kinds.join(', ')}`)
     throw new TaskOptionError(`${where}.backend`, 'a kind of backend', kind, cure)
   }
   const { backend, queues, options = {}, logger } = checkOptions(where, CONFIG_OPTIONS, settings)

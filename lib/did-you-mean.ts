@@ -11,7 +11,7 @@ export function didYouMean(word: string, candidates: readonly string[], shownAs 
 }
 
 /** A cure, behind the hint where there is one. */
-export function hinted(cure: string, word: string, candidates: readonly string[]): string {
+export function hinted(word: string, candidates: readonly string[], cure: string): string {
   const hint = didYouMean(word, candidates)
   return hint === undefined ? cure : `${hint} ${cure}`
 }

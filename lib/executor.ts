@@ -9,12 +9,12 @@ import { EXECUTOR_OPTIONS } from './executor-options.ts'
 import type { BackendChoice, QueueChoice, RunChoice } from './executor-options.ts'
 import { lookAfter, promoteDue, purgeFinished, tellAbandoned } from './maintenance.ts'
 import { checkOptions } from './options.ts'
-import { normalizeRecordId } from './record-id.ts'
 import type { RecordFilter } from './record-filter.ts'
+import { normalizeRecordId } from './record-id.ts'
 import type { Delivery } from './storage/storage.ts'
-import type { StreamQueue } from './stream-queue.ts'
-import { taskBackends } from './task-backends.ts'
+import type { ReclaimPosition, StreamQueue } from './stream-queue.ts'
 import type { TaskBackend } from './task-backend.ts'
+import { taskBackends } from './task-backends.ts'
 import type { TaskRecord } from './task-record.ts'
 import type { TaskResult } from './task-result.ts'
 import type { FinalStatus, TaskStatus } from './task-status.ts'
@@ -44,13 +44,11 @@ async function takeOne(
   const queueNames = await queuesOf(queue, queueName)
   const [orphan] = await lookAfter(backend, queue, 1, { queueName, workerId }, systemClock.monotonicMs())
   if (orphan) return orphan
-  for (let looked = 0; looked < Math.max(queueNames.length, 1);) {
+  for (;;) {
     const { begun, passed } = await queue.take(1, { queueNames, workerId })
-    if (begun[0]) return begun[0]
     // Only entries that belong to others: there may be more behind them.
-    if (passed === 0) looked += 20
+    if (begun[0] || passed === 0) return begun[0]
   }
-  return undefined
 }
 
 /** Runs deliveries until `next` has none; answers how each ended. Those handed back (unknown here) are left out. */
@@ -153,13 +151,12 @@ export function executorOver(backendOf: (alias: string) => TaskBackend) {
       const idleMs = (checked.claimTimeoutSeconds ?? backend.limits.claimTimeoutSeconds) * 1_000
       await queue.promote(queueNames)
       let claimed = 0
-      let done = false
-      let restart = true
+      // Undefined at first, null at the end.
+      let from: ReclaimPosition | null | undefined
       const next = async (): Promise<Delivery | undefined> => {
-        while (!done) {
-          const answer = await queue.reclaim(1, { queueNames, idleMs, restart })
-          restart = false
-          done = answer.done
+        while (from !== null) {
+          const answer = await queue.reclaim(1, { queueNames, idleMs, from })
+          from = answer.next
           claimed += answer.begun.length + answer.crashed.length
           await tellAbandoned(backend, answer.crashed)
           if (answer.begun[0]) return answer.begun[0]

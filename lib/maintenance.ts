@@ -5,7 +5,7 @@
 import { FINAL_STATUSES } from './task-status.ts'
 import type { FinalStatus } from './task-status.ts'
 import type { Delivery, Storage } from './storage/storage.ts'
-import type { StreamQueue } from './stream-queue.ts'
+import type { ReclaimPosition, StreamQueue } from './stream-queue.ts'
 import type { TaskBackend } from './task-backend.ts'
 
 /** What one purge script may look at; more would hold up the server's other clients. */
@@ -83,11 +83,15 @@ const PURGE_AT_ONCE = 1_000
 interface LastLook {
   promotedAt: number
   reclaimedAt: number
+  /** Where a look for stale deliveries was cut short. */
+  reclaimFrom: ReclaimPosition | null
+  isReclaiming: boolean
   purgedAt: number
 }
 
 function lastLookAt(backend: TaskBackend): LastLook {
-  const last = looked.get(backend) ?? { promotedAt: -Infinity, reclaimedAt: -Infinity, purgedAt: -Infinity }
+  const never = { promotedAt: -Infinity, reclaimedAt: -Infinity, purgedAt: -Infinity }
+  const last = looked.get(backend) ?? { ...never, reclaimFrom: null, isReclaiming: false }
   looked.set(backend, last)
   return last
 }
@@ -133,13 +137,18 @@ export async function lookAfter(
   await promoteDue(backend, queue, nowMs)
   await purgeDue(backend, nowMs)
   const last = lastLookAt(backend)
-  if (nowMs - last.reclaimedAt < RECLAIM_EVERY_MS) return []
-  const reclaimed = await queue.reclaim(count, {
-    beginOnly: queueName === undefined ? undefined : [queueName],
-    workerId,
-  })
-  await tellAbandoned(backend, reclaimed.crashed)
-  // A pass that was cut short by `count` goes on with the next call.
-  if (reclaimed.done) last.reclaimedAt = nowMs
-  return reclaimed.begun
+  // One of those who ask at the same time is enough: two would go on from each other's places.
+  if (last.isReclaiming || nowMs - last.reclaimedAt < RECLAIM_EVERY_MS) return []
+  last.isReclaiming = true
+  try {
+    const keepOnly = queueName === undefined ? undefined : [queueName]
+    const { begun, crashed, next } = await queue.reclaim(count, { keepOnly, from: last.reclaimFrom, workerId })
+    // What was cut short by `count` goes on with the next call.
+    last.reclaimFrom = next
+    if (next === null) last.reclaimedAt = nowMs
+    await tellAbandoned(backend, crashed)
+    return begun
+  } finally {
+    last.isReclaiming = false
+  }
 }

@@ -25,7 +25,7 @@ const RANDOM_BYTES = 8
 /** RFC 9562 section 5.7: the twelve bits behind the version, here a counter (section 6.2, method 1). */
 const LAST_COUNT = 0xfff
 /** A new millisecond begins to count in the lower half, so that there is room. */
-const FIRST_COUNTS = 0x7ff
+const FIRST_COUNT_MASK = 0x7ff
 
 /**
  * Ids of version 7, each behind the one before it as text, also when the clock goes back.
@@ -38,11 +38,11 @@ export class RecordIds {
   /** `#bytes` as text, and where the next id's begin. What was used is never used again. */
   #random = ''
   #at = 0
-  #lastMs = 0
+  #lastMs = -1
   #time = ''
   #count = 0
 
-  constructor(now: () => number = Date.now) {
+  constructor(now: () => number = () => Date.now()) {
     this.#now = now
   }
 
@@ -53,8 +53,8 @@ export class RecordIds {
     this.#count += 1
     const nowMs = this.#now()
     if (nowMs > this.#lastMs) this.#begin(nowMs)
-    // The millisecond is used up: the next one is borrowed.
-    else if (this.#count > LAST_COUNT) this.#begin(this.#lastMs + 1)
+    // The millisecond is used up: the next one is borrowed. A first time that is none counts as 0.
+    else if (this.#count > LAST_COUNT || this.#lastMs < 0) this.#begin(this.#lastMs + 1)
     const versionAndCount = (0x7000 | this.#count).toString(16)
     return `${this.#time}-${versionAndCount}-${this.#random.slice(at, at + 4)}-${this.#random.slice(at + 4, at + 16)}`
   }
@@ -64,7 +64,7 @@ export class RecordIds {
     const time = ms.toString(16).padStart(12, '0')
     this.#time = `${time.slice(0, 8)}-${time.slice(8)}`
     // From the bits that this id takes anyway: those make it unique, this is only where the count begins.
-    this.#count = parseInt(this.#random.slice(this.#at - 3, this.#at), 16) & FIRST_COUNTS
+    this.#count = parseInt(this.#random.slice(this.#at - 3, this.#at), 16) & FIRST_COUNT_MASK
   }
 
   #refill(): void {

@@ -5,8 +5,8 @@
 import { StorageUnavailableError } from './errors.ts'
 import { boundsOf, holds, matches } from './record-filter.ts'
 import type { RecordFilter } from './record-filter.ts'
-import { isDamaged } from './storage/stored-record.ts'
 import type { Cell, ListPosition, Storage } from './storage/storage.ts'
+import { isDamaged } from './storage/stored-record.ts'
 import type { Brief, FoundRecord, StoredRecord } from './storage/stored-record.ts'
 
 /** What is read of a record where no more than its id is wanted, or a text is looked for in most records of usual size. */

@@ -41,18 +41,24 @@ export interface StreamQueueOptions {
   readonly unknownTaskTimeoutMs?: number
 }
 
+/** How far a look for stale deliveries has come: the stream that is next, and the place in it. */
+export interface ReclaimPosition {
+  readonly stream: StreamName
+  readonly cursor: string
+}
+
 export interface ReclaimOptions {
   readonly queueNames?: readonly string[]
-  readonly beginOnly?: readonly string[] | undefined
+  readonly keepOnly?: readonly string[] | undefined
   readonly idleMs?: number
-  readonly restart?: boolean
+  readonly from?: ReclaimPosition | null | undefined
   readonly workerId?: string | undefined
 }
 
 export interface Reclaimed extends Taken {
   readonly crashed: readonly string[]
-  /** True when every stream was looked through. */
-  readonly done: boolean
+  /** Where the next call goes on; null when every stream was looked through. */
+  readonly next: ReclaimPosition | null
 }
 
 export class StreamQueue {
@@ -67,7 +73,6 @@ export class StreamQueue {
   readonly #unknownTaskTimeoutMs: number
   #calls = 0
   #turn = 0
-  #reclaimAt: { index: number; cursor: string } = { index: 0, cursor: '' }
 
   constructor(storage: Storage, options: StreamQueueOptions) {
     this.#storage = storage
@@ -136,12 +141,9 @@ export class StreamQueue {
     return await inCalls(items, ITEMS_PER_CALL, (batch) => this.#storage.settle(batch))
   }
 
-  /** Hands attempts back uncounted; `growing` makes them wait, longer each time. */
-  async requeue(
-    leases: readonly Lease[],
-    options: { delay?: 'none' | 'growing' } = {},
-  ): ReturnType<Storage['requeue']> {
-    return await inCalls(leases, ITEMS_PER_CALL, (batch) => this.#storage.requeue(batch, options.delay ?? 'none'))
+  /** Hands attempts back uncounted, due at once. */
+  async requeue(leases: readonly Lease[]): ReturnType<Storage['requeue']> {
+    return await inCalls(leases, ITEMS_PER_CALL, (batch) => this.#storage.requeue(batch, 'none'))
   }
 
   /**
@@ -180,52 +182,51 @@ export class StreamQueue {
   }
 
   /**
-   * Takes over up to `count` attempts whose worker died, going on where the last call ended.
+   * Takes over up to `count` attempts whose worker died.
    *
    * @param options.queueNames whose streams are looked through; all known ones when left out.
-   * @param options.beginOnly whose records are begun, all that are found when left out; what is found of others is handed back,
-   *   for those who serve them.
+   * @param options.keepOnly of which queues attempts are kept, all that are found when left out; those of others are handed back
+   *   at once, for those who serve them.
    * @param options.idleMs deliveries idle for less are left alone; the lease when left out.
-   * @param options.restart begins with the first stream, wherever the last call ended.
+   * @param options.from `next` of the answer before; begins with the first stream when left out, or when that one is not looked
+   *   through any more.
    * @param options.workerId as in `take`.
    */
   async reclaim(count: number, options: ReclaimOptions = {}): Promise<Reclaimed> {
-    if (options.restart) this.#reclaimAt = { index: 0, cursor: '' }
     const queueNames = options.queueNames ?? (await this.queueNames())
-    const { beginOnly } = options
+    const { keepOnly, from } = options
     const streams: StreamName[] = BANDS.flatMap((band) => queueNames.map((queueName) => ({ queueName, band })))
+    const at = streams.findIndex(
+      ({ queueName, band }) => queueName === from?.stream.queueName && band === from.stream.band,
+    )
+    let cursor = at === -1 ? '' : (from?.cursor ?? '')
     const begun: Delivery[] = []
     const crashed: string[] = []
     let passed = 0
-    while (this.#reclaimAt.index < streams.length) {
-      const stream = streams[this.#reclaimAt.index]
-      if (!stream) break
-      const room = count - begun.length
-      const answer = await this.#storage.reclaim({
-        ...this.#claim(options.workerId),
-        stream,
-        cursor: this.#reclaimAt.cursor,
-        count: room,
-        crashLimit: this.maxCrashes,
-        idleMs: options.idleMs ?? this.leaseMs,
-        crashError: this.#crashError,
-      })
-      const mine = answer.begun.filter(({ record }) => beginOnly?.includes(record.queueName) ?? true)
-      const others = answer.begun.filter((delivery) => !mine.includes(delivery))
-      if (others.length > 0) await this.requeue(others.map(({ lease }) => lease))
-      begun.push(...mine)
-      crashed.push(...answer.crashed)
-      passed += answer.passed
-      // There may be more in this very place: it is looked at again.
-      if (begun.length >= count) return { begun, crashed, passed, done: false }
-      if (answer.begun.length === room) continue
-      this.#reclaimAt =
-        answer.next === ''
-          ? { index: this.#reclaimAt.index + 1, cursor: '' }
-          : { ...this.#reclaimAt, cursor: answer.next }
+    for (const stream of streams.slice(Math.max(0, at))) {
+      for (;;) {
+        const room = count - begun.length
+        const answer = await this.#storage.reclaim({
+          ...this.#claim(options.workerId),
+          ...{ stream, cursor, count: room },
+          crashLimit: this.maxCrashes,
+          idleMs: options.idleMs ?? this.leaseMs,
+          crashError: this.#crashError,
+        })
+        const mine = answer.begun.filter(({ record }) => keepOnly?.includes(record.queueName) ?? true)
+        const others = answer.begun.filter((delivery) => !mine.includes(delivery))
+        if (others.length > 0) await this.requeue(others.map(({ lease }) => lease))
+        begun.push(...mine)
+        crashed.push(...answer.crashed)
+        passed += answer.passed
+        // There may be more in this very place: it is looked at again.
+        if (begun.length >= count) return { begun, crashed, passed, next: { stream, cursor } }
+        if (answer.begun.length === room) continue
+        cursor = answer.next
+        if (cursor === '') break
+      }
     }
-    this.#reclaimAt = { index: 0, cursor: '' }
-    return { begun, crashed, passed, done: true }
+    return { begun, crashed, passed, next: null }
   }
 
   /** Gives due delayed records of these queues their entries. */

@@ -134,7 +134,7 @@ export abstract class TaskBackend {
         'queueName',
         'an allowed queue',
         task.queueName,
-        hinted(cure, task.queueName, this.queues),
+        hinted(task.queueName, this.queues, cure),
       )
     }
   }

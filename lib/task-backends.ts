@@ -22,7 +22,7 @@ export const taskBackends = {
     const cure =
       known.length === 0
         ? "call configureTasks({ default: { backend: 'redis' } }) first, or set REDIS_URL"
-        : hinted(`configured are: ${known.join(', ')}`, alias, known)
+        : hinted(alias, known, `configured are: ${known.join(', ')}`)
     throw new TaskOptionError('backend', 'the alias of a configured backend', alias, cure)
   },
 

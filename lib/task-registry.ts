@@ -28,7 +28,7 @@ export const taskRegistry = {
     if (task) return task
     throw new TaskNotRegisteredError(
       name,
-      hinted('import its module before the worker starts', name, [...tasks.keys()]),
+      hinted(name, [...tasks.keys()], 'import its module before the worker starts'),
     )
   },
 

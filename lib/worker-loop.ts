@@ -6,6 +6,7 @@
  */
 import { jittered, systemClock } from './clock.ts'
 import type { Taken } from './storage/storage.ts'
+import type { ReclaimPosition } from './stream-queue.ts'
 import { tellFinished } from './worker-events.ts'
 import type { Ended, WorkerHands } from './worker-hands.ts'
 import type { WorkerOutcomes } from './worker-outcomes.ts'
@@ -39,6 +40,8 @@ export class WorkerLoop {
   /** The last take brought all that it asked for: there is more. */
   #plenty = false
   #backoffMs = FIRST_BACKOFF_MS
+  /** Where the look for stale deliveries was cut short. */
+  #reclaimFrom: ReclaimPosition | null = null
   /** Why one of these calls failed. */
   #failure: { readonly error: unknown } | undefined
 
@@ -203,9 +206,13 @@ export class WorkerLoop {
   async #reclaim(free: number): Promise<void> {
     const { queue, state, news } = this.#parts
     const sentAtMs = systemClock.monotonicMs()
-    const { begun, crashed, done } = await queue.reclaim(free, { queueNames: state.queueNames })
-    // A pass cut short by the slots goes on when the next are free.
-    state.reclaimDue = !done
+    const { begun, crashed, next } = await queue.reclaim(free, {
+      queueNames: state.queueNames,
+      from: this.#reclaimFrom,
+    })
+    // What was cut short by the slots goes on when the next are free.
+    this.#reclaimFrom = next
+    state.reclaimDue = next !== null
     if (begun.length > 0) state.sign()
     this.#hands.begin(begun, sentAtMs)
     if (crashed.length > 0) {

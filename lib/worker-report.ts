@@ -1,6 +1,6 @@
 /**
  * What a worker says of itself with each heartbeat. A storage keeps it as flat text: here it is written, and read back with
- * suspicion, as anybody may have written there. What is odd counts as not said.
+ * suspicion, as anybody may have written there. What is malformed counts as not said.
  */
 import { LAST_TIME_MS } from './clock.ts'
 import type { Heartbeat, SeenWorker } from './storage/storage.ts'

@@ -48,8 +48,8 @@ const MUTANTS = [
   {
     row: 'F2',
     wrong: 'only the own list is looked through',
-    text: 'while (this.#reclaimAt.index < streams.length)',
-    instead: 'while (this.#reclaimAt.index < 0)',
+    text: 'streams.slice(Math.max(0, at))',
+    instead: 'streams.slice(0, 0)',
   },
   {
     row: 'F2',
@@ -327,8 +327,8 @@ const MUTANTS = [
   {
     row: 'F29',
     wrong: 'each look for stale deliveries begins anew',
-    text: 'if (options.restart) this.#reclaimAt',
-    instead: 'this.#reclaimAt',
+    text: 'this.#reclaimFrom = next',
+    instead: 'this.#reclaimFrom = null',
     size: 'nightly',
   },
   {

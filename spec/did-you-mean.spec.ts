@@ -60,9 +60,9 @@ describe('didYouMean', () => {
 
 describe('hinted', () => {
   it('says what was probably meant before the cure, and the cure alone where nothing is near', () => {
-    expect(hinted('there are: mail, reports', 'mial', ['mail', 'reports'])).to.equal(
+    expect(hinted('mial', ['mail', 'reports'], 'there are: mail, reports')).to.equal(
       'did you mean "mail"? there are: mail, reports',
     )
-    expect(hinted('there are: mail', 'zzz', ['mail'])).to.equal('there are: mail')
+    expect(hinted('zzz', ['mail'], 'there are: mail')).to.equal('there are: mail')
   })
 })

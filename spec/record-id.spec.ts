@@ -58,12 +58,17 @@ describe('RecordIds', () => {
   it('are UUIDs of version 7 that hold the time in milliseconds', () => {
     fc.assert(
       fc.property(fc.nat(), fc.nat(4_000), (seconds, ms) => {
-        const at = seconds * 1_000 + ms + 1
+        const at = seconds * 1_000 + ms
         const [id = ''] = made([at])
         expect(id).to.match(VERSION_7)
         expect(timeOf(id)).to.equal(at)
       }),
     )
+    for (const at of [0, -1, NaN]) {
+      const [first = '', second = ''] = made([at, at])
+      expect([first, second].every((id) => VERSION_7.test(id) && timeOf(id) === 0), String(at)).to.equal(true)
+      expect(second > first).to.equal(true)
+    }
     const before = Date.now()
     const own = timeOf(new RecordIds().next())
     expect(own).to.be.within(before, Date.now())

@@ -1,7 +1,9 @@
 /** StreamQueue: what it adds to the storage's verbs: who asks, a number for each call, and which streams come next. */
 import { expect } from 'chai'
+import sinon from 'sinon'
 import { StreamQueue } from '../lib/index.ts'
 import { MAX_CRASHES } from '../lib/stream-queue.ts'
+import type { ReclaimPosition } from '../lib/stream-queue.ts'
 import { overEveryWorker } from './faults/support/workers.ts'
 import { eventually } from './support/eventually.ts'
 import { aRecord, failure, later, only, someRecords, success } from './support/storage-builders.ts'
@@ -142,8 +144,10 @@ overEveryWorker('StreamQueue', (bench) => {
     await die(1, 'other')
     const ids = new Set<string>()
     const sizes: number[] = []
+    let from: ReclaimPosition | null = null
     await eventually(async () => {
-      const { begun } = await queue.reclaim(3)
+      const { begun, next } = await queue.reclaim(3, { from })
+      from = next
       sizes.push(begun.length)
       for (const { lease } of begun) ids.add(lease.id)
       return ids.size === 8
@@ -178,11 +182,34 @@ overEveryWorker('StreamQueue', (bench) => {
     await die(1, 'theirs')
     const ids: string[] = []
     await eventually(async () => {
-      const { begun } = await queue.reclaim(10, { beginOnly: ['mail'] })
+      const { begun } = await queue.reclaim(10, { keepOnly: ['mail'] })
       ids.push(...begun.map(({ lease }) => lease.id))
       return ids.length === 1 && (await bench.record(theirs.id)).status === 'READY'
     })
     expect(ids).to.deep.equal([mine.id])
+  })
+
+  it('looks through every stream with each call, also with two at once, and goes on in the stream it is told', async () => {
+    const queue = open()
+    const looks = sinon.spy(bench.backend.storage, 'reclaim')
+    const asked = (): string[] => {
+      const all = looks.args.map(([{ stream, cursor }]) => `${stream.queueName} ${stream.band} ${cursor}`)
+      looks.resetHistory()
+      return all
+    }
+    const [high, normal, low] = ['high', 'normal', 'low'].map((band) => ['a', 'b'].map((name) => `${name} ${band} `))
+    const all = [...(high ?? []), ...(normal ?? []), ...(low ?? [])]
+    const queueNames = ['a', 'b']
+    const two = await Promise.all([queue.reclaim(1, { queueNames }), queue.reclaim(1, { queueNames })])
+    expect(two.map(({ next }) => next)).to.deep.equal([null, null])
+    expect(asked().sort()).to.deep.equal([...all, ...all].sort())
+    const from = { stream: { queueName: 'b', band: 'normal' as const }, cursor: '5-0' }
+    await queue.reclaim(1, { queueNames, from })
+    expect(asked()).to.deep.equal(['b normal 5-0', 'a low ', 'b low '])
+    // Served no more: from the first on.
+    await queue.reclaim(1, { queueNames: ['a'], from })
+    expect(asked()).to.deep.equal(['a high ', 'a normal ', 'a low '])
+    looks.restore()
   })
 
   it('fails what crashed once too often, with the reason', async () => {

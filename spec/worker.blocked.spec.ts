@@ -107,5 +107,5 @@ async function reclaimed({ backend }: WorkerBench): ReturnType<typeof begunBy> {
 async function begunBy(
   queue: WorkerBench['backend']['queue'],
 ): Promise<Awaited<ReturnType<typeof queue.reclaim>>['begun']> {
-  return (await queue.reclaim(10, { idleMs: 0, restart: true })).begun
+  return (await queue.reclaim(10, { idleMs: 0 })).begun
 }

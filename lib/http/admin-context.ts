@@ -115,8 +115,9 @@ export interface FrameModel {
   readonly section: Section
   readonly label: string
   readonly base: string
-  /** Where the page's own files are; null where who asks may not have them either. */
-  readonly assets: { readonly css: string; readonly script: string; readonly icon: string } | null
+  /** Where the page's own files are; or its styles themselves, for somebody who may not have the files. */
+  readonly assets:
+    { readonly sheets: readonly string[]; readonly script: string; readonly icon: string } | { readonly styles: string }
   readonly links: { readonly overview: string; readonly tasks: string; readonly workers: string }
   readonly backends: readonly { readonly alias: string; readonly href: string; readonly current: boolean }[]
   readonly live: {
@@ -168,7 +169,7 @@ export function frame(
     label: settings.label,
     base,
     assets: {
-      css: `${base}/assets/${assetFileName('admin.css')}`,
+      sheets: ['frame.css', 'admin.css'].map((name) => `${base}/assets/${assetFileName(name)}`),
       script: `${base}/assets/${assetFileName('admin.js')}`,
       icon: `${base}/assets/${assetFileName('icon.svg')}`,
     },

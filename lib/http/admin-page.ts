@@ -1,4 +1,4 @@
-/** A page of the admin as an answer: the frame with one view in it. */
+/** A page of the admin as an answer: the frame with one view in it. What is read carries a tag, unless it is an error. */
 import type { Response } from 'express'
 import type { FrameModel } from './admin-context.ts'
 import { isUnchanged } from './etag.ts'

@@ -18,7 +18,7 @@ import { payloadOf, taskModel } from './admin-task.ts'
 import { LIVE_SECONDS, queryOf } from './admin-view.ts'
 import { whyNotRunning, workersModel } from './admin-workers.ts'
 import { allow, allowUndecoded, sameOrigin } from './guards.ts'
-import { inlineStyleHeaders } from './headers.ts'
+import { headersWithStyles } from './headers.ts'
 import { HttpError, problemOf, setRetryAfter } from './problem.ts'
 import type { Problem } from './problem.ts'
 import { assetOf, assetText } from './render.ts'
@@ -175,8 +175,7 @@ function answerError(settings: AdminSettings): ErrorRequestHandler {
       settings.backend.logger.error({ code: problem.code, detail: problem.detail, error }, 'a page failed')
     }
     setRetryAfter(res, problem)
-    const styles = assetText('admin.css')
-    if (problem.status === 403) res.set(inlineStyleHeaders(styles))
+    if (problem.status === 403) res.set(headersWithStyles(assetText('frame.css')))
     const frame = bareFrame(req, settings, problem.title)
     const path = req.originalUrl.split('?')[0] ?? ''
     const isGet = req.method === 'GET' || req.method === 'HEAD'
@@ -187,8 +186,8 @@ function answerError(settings: AdminSettings): ErrorRequestHandler {
       // Live mode follows by itself once the storage is back, and ends then where nobody had asked for it.
       ...(problem.status === 503 &&
         isGet && { live: { now: liveOf(req), choices: LIVE_SECONDS, untilBack: liveOf(req) === '' } }),
-      // Denied: who asks need not learn what is configured here, and may be denied the styles, too.
-      ...(problem.status === 403 && { label: '', backends: [], assets: null, styles }),
+      // Denied: who asks need not learn what is configured here, and may not have the files of a page.
+      ...(problem.status === 403 && { label: '', backends: [], assets: { styles: assetText('frame.css') } }),
       problem: { status: problem.status, title: problem.title, detail: sentence(problem), code: problem.code },
       help: helpOf(problem, settings),
       retryHref: problem.status === 503 && isGet ? `${frame.base}${req.path === '/' ? '' : req.path}${asked}` : null,

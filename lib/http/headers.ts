@@ -16,8 +16,8 @@ export const HEADERS = {
   'Cache-Control': 'no-store',
 } as const
 
-/** The same for a page that holds its styles itself. */
-export function inlineStyleHeaders(styles: string): Readonly<Record<string, string>> {
+/** The same for a page that holds these styles itself. */
+export function headersWithStyles(styles: string): Readonly<Record<string, string>> {
   const hash = createHash('sha256').update(styles).digest('base64')
   return { ...HEADERS, 'Content-Security-Policy': contentPolicy(`'sha256-${hash}'`) }
 }

@@ -57,13 +57,17 @@ function commandsOf(all: readonly { readonly text: string }[]): ReadonlySet<stri
 describe('Faults: access', function () {
   this.timeout(sized(90_000, 300_000))
 
-  it('knows every command of the scripts before they run, and the page permits each of them', () => {
+  it('asks for every command before it runs, and the page permits each of them', () => {
     // What the doctor alone does is permitted apart.
     const isDoctors = (name: string): boolean => /^(?:inspect|repair)-/.test(name)
     const called = commandsOf(SCRIPT_NAMES.map(scriptOf).filter(({ name }) => !isDoctors(name)))
     expect(called.size).to.be.above(20)
     expect([...called].filter((name) => !PROBED_COMMANDS.has(name))).to.deep.equal([])
     expect([...PROBED_COMMANDS].filter((name) => !documentedCommands().includes(name))).to.deep.equal([])
+    // What is sent outside of scripts, too, but for what makes a connection or a call.
+    const ofConnections = /^(?:eval|evalsha|multi|exec|info|select|ping|subscribe|client\|\w+)$/
+    const unasked = documentedCommands().filter((name) => !PROBED_COMMANDS.has(name) && !ofConnections.test(name))
+    expect(unasked).to.deep.equal([])
     const permitted = [...documentedCommands(), ...documentedDoctorRules().map((rule) => rule.slice(1))]
     const ofDoctor = commandsOf(SCRIPT_NAMES.map(scriptOf).filter(({ name }) => isDoctors(name)))
     const isPermitted = (name: string): boolean =>

@@ -407,7 +407,7 @@ for (const { name: backendName, make } of BACKENDS) {
       const files = [...attributes(html, 'href'), ...attributes(html, 'src')].filter((path) =>
         path.includes('/assets/'),
       )
-      expect(files).to.have.length(3)
+      expect(files).to.have.length(4)
       for (const file of files) {
         const asset = await visit(host, new URL(file, host.origin).href)
         expect(asset.status).to.equal(200)
@@ -605,11 +605,11 @@ describe('The templates', () => {
       const text = readFileSync(new URL(file, folder), 'utf8')
       for (const [, raw = ''] of text.matchAll(/<%-\s*(.*?)\s*-?%>/gs)) {
         expect(raw).to.match(
-          /^(page\.include\('[a-z_-]+'.*|page\.(throughput|queuesChart|times|timeline|styles)|queue\.spark)$/,
+          /^(page\.include\('[a-z_-]+'.*|page\.(throughput|queuesChart|times|timeline|assets\.styles)|queue\.spark)$/,
         )
       }
       expect(text).not.to.match(
-        /\sstyle=|\son\w+="|<style>(?!<%- page\.styles %><)|<style |<script(?! src="<%= page\.assets\.script %>" defer)|javascript:|data:/,
+        /\sstyle=|\son\w+="|<style>(?!<%- page\.assets\.styles %><)|<style |<script(?! src="<%= page\.assets\.script %>" defer)|javascript:|data:/,
       )
       // Every attribute that holds a value of ours is in double quotes.
       expect(text).not.to.match(/=(<%|'<%)/)

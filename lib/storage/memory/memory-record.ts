@@ -2,8 +2,8 @@
  * A record as memory storage keeps it: the public fields, open for change, and what tells a repeat from a stale call.
  * Frozen copies go out, texts come in; nothing here knows of streams or indexes.
  */
-import { newStoredRecord } from '../stored-record.ts'
 import type { Claim, Delivery } from '../storage.ts'
+import { newStoredRecord } from '../stored-record.ts'
 import type { Brief, NewRecord, StoredRecord } from '../stored-record.ts'
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }

@@ -1,6 +1,7 @@
 /**
- * Whether the user that we are may do what the scripts do: each command is tried once, in one script, so that it changes nothing.
- * A script does not roll back: a command that is refused half-way would leave half a move behind. So it is asked before.
+ * Whether the user that we are may do what is done here: each command is tried once, in one script, so that it changes nothing.
+ * A script does not roll back: a command that is refused half-way would leave half a move behind. So it is asked before. What is
+ * read outside of scripts is asked with them: a page that fails later is found later.
  */
 import { StorageUnfitError } from '../../errors.ts'
 import type { Keys } from './keys.ts'
@@ -12,6 +13,7 @@ const HARMLESS: readonly string[] = [
   'EXISTS *',
   'HGET * f',
   'HMGET * f',
+  'HGETALL *',
   'HSTRLEN * f',
   'HDEL * f',
   'HSET * f v f',
@@ -19,11 +21,15 @@ const HARMLESS: readonly string[] = [
   'EXPIRE * 1',
   'SMEMBERS *',
   'ZADD * XX 0 m',
+  'ZCARD *',
+  'ZCOUNT * 0 0',
   'ZRANGE * 0 0',
   'ZRANGEBYSCORE * 0 0',
+  'ZREVRANGEBYSCORE * 0 0',
   'ZSCORE * m',
   'ZREM * m',
   'XADD * x f v',
+  'XLEN *',
   'XRANGE * - + COUNT 1',
   'XPENDING * g',
   'XREADGROUP GROUP g c COUNT 1 STREAMS * >',
@@ -33,6 +39,8 @@ const HARMLESS: readonly string[] = [
   'XTRIM * MINID 0-1',
   'XGROUP CREATE * g 0',
   'XGROUP DELCONSUMER * g c',
+  'XINFO GROUPS *',
+  'XINFO CONSUMERS * g',
   'PUBLISH # ',
   'DEL *',
 ]
@@ -65,7 +73,7 @@ end
 return refused`
 
 /**
- * Tries every command of the scripts on keys of this backend.
+ * Tries every command that is sent for keys of this backend, but for the doctor's own.
  *
  * @throws StorageUnfitError the user's ACL refuses some; names them.
  */
@@ -109,5 +117,5 @@ export async function probeAccess(client: RedisConnection, keys: Keys): Promise<
 
 function commandOf(call: string): string {
   const [name = '', sub = ''] = call.toLowerCase().split(' ')
-  return name === 'xgroup' ? `${name}|${sub}` : name
+  return name === 'xgroup' || name === 'xinfo' ? `${name}|${sub}` : name
 }

@@ -64,7 +64,7 @@ export class Connection {
         this.replace(client)
       }
       this.replaceDemoted(error, client)
-      throw storageError(error, action, this.#factory.address, this.#outage)
+      throw storageError(error, action, this.#factory.askedAt, this.#outage)
     }
   }
 

@@ -1,6 +1,6 @@
 /** The rows that begin-entries.lua, reclaim.lua and run-by-id.lua answer, and the deliveries that they are. */
-import { NONE } from '../stored-record.ts'
 import type { Delivery, Taken } from '../storage.ts'
+import { NONE } from '../stored-record.ts'
 import type { StoredRecord } from '../stored-record.ts'
 import { listOf, numberOf, timeOf } from './record-fields.ts'
 
@@ -30,7 +30,7 @@ export const BEGUN_COLUMNS = [
 /** A row of a take, begin, reclaim or run-by-id: a word, then its facts. */
 export type Row = readonly string[]
 
-/** A BEGUN row as a delivery. Damage that the script did not see (an odd number) is shown as the field's empty value. */
+/** A BEGUN row as a delivery. Damage that the script did not see (a malformed number) is shown as the field's empty value. */
 export function deliveryOf(row: Row): Delivery {
   const [, id = '', entryId = '', token = '', fenceText, attempts, leaseUntil, queueName = '', name = ''] = row
   const record: StoredRecord = {

@@ -9,7 +9,7 @@ export const TIMED_OUT = 'Command timed out'
 
 /** What a server or a driver says while it cannot serve us, and what to do about it. Anything else is rethrown as it is. */
 const UNAVAILABLE: readonly (readonly [pattern: RegExp, cure: string])[] = [
-  [/Command timed out/, 'the server is slow, frozen or cut off; the outcome of the call is unknown'],
+  [new RegExp(TIMED_OUT), 'the server is slow, frozen or cut off; the outcome of the call is unknown'],
   [
     /max retries per request|Connection is closed|Stream isn't writeable|ECONN|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT|EHOSTUNREACH/,
     'check that the server runs and can be reached',
@@ -35,7 +35,7 @@ const UNAVAILABLE: readonly (readonly [pattern: RegExp, cure: string])[] = [
 ]
 
 /** What a driver says when it gave up on a server that it could not even reach. */
-const GAVE_UP = /max retries per request|Command timed out|Connection is closed/
+const GAVE_UP = new RegExp(`max retries per request|${TIMED_OUT}|Connection is closed`)
 
 /**
  * The error of a driver as one of ours, where we know what it means.
@@ -63,7 +63,7 @@ const says =
   (error: unknown): error is Error =>
     error instanceof Error && pattern.test(error.message)
 
-export const isTimeout = says(/Command timed out/)
+export const isTimeout = says(new RegExp(TIMED_OUT))
 export const isClosed = says(/Connection is closed/)
 /** The server became a replica; a blocked read is told so by UNBLOCKED. */
 export const isDemoted = says(/READONLY|UNBLOCKED/)

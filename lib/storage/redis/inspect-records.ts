@@ -103,8 +103,8 @@ async function judgePayloadsOf({ link }: InspectionWalk, ids: readonly string[])
   })
   return ids.flatMap((id, index) => {
     // Deleted since, or a key of another type.
-    const values = (replies[index] ?? [null]) as (Buffer | null)[]
-    if (values[0] === null) return []
+    const values = replies[index] as (Buffer | null)[] | null
+    if (!values || values[0] === null) return []
     const buffers = values.map((value) => value ?? NOTHING)
     const key = link.keys.record(id)
     const [status = '', attempts = '', fence = ''] = buffers.splice(0, 3).map(String)

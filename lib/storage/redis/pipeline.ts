@@ -19,6 +19,17 @@ export async function readAll(
   })
 }
 
+/** A hash or a row of XINFO, which drivers answer flat or as an object, as text by name; empty where there is none. */
+export function textsOf(reply: unknown): Readonly<Record<string, string>> {
+  const texts = Object.create(null) as Record<string, string>
+  if (Array.isArray(reply)) {
+    for (let index = 0; index < reply.length; index += 2) texts[String(reply[index])] = String(reply[index + 1])
+  } else {
+    for (const [name, value] of Object.entries(reply ?? {})) texts[name] = String(value)
+  }
+  return texts
+}
+
 /** Each reply, or its error. */
 async function answersOf(
   client: RedisConnection,

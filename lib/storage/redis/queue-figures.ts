@@ -3,10 +3,10 @@
  * settle writes, each in one pipeline; never a whole stream, cell or record set.
  */
 import { minuteCountOf } from '../minute-counts.ts'
-import { BANDS } from '../storage.ts'
 import type { MinuteOfStats } from '../minute-counts.ts'
+import { BANDS } from '../storage.ts'
 import type { Keys } from './keys.ts'
-import { readAll } from './pipeline.ts'
+import { readAll, textsOf } from './pipeline.ts'
 import type { RedisConnection } from './redis-client.ts'
 
 const MINUTE_MS = 60_000
@@ -18,13 +18,6 @@ export async function timeBeside(client: RedisConnection, key: string): Promise<
     : [(await client.time()) as string[]]
   const [seconds = '0', micros = '0'] = reply as string[]
   return Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000)
-}
-
-/** A row of XINFO, flat or already an object. */
-function field(row: unknown, name: string): string {
-  if (!Array.isArray(row)) return String((row as Record<string, string | number | null> | null)?.[name] ?? '')
-  const index = row.indexOf(name)
-  return index < 0 ? '' : String(row[index + 1])
 }
 
 /** The id after this one: an exclusive range needs a server of 6.2. */
@@ -63,10 +56,9 @@ export async function longestWaits(
   ])
   const entries = await readAll(client, (pipeline) => {
     streams.forEach(({ key }, index) => {
-      const rows = (groups[index] ?? []) as unknown[]
-      const own = rows.find((row) => field(row, 'name') === group)
-      const last = own === undefined ? '' : field(own, 'last-delivered-id')
-      pipeline.xrange(key, last === '' ? '-' : following(last), '+', 'COUNT', '1')
+      const rows = ((groups[index] ?? []) as unknown[]).map(textsOf)
+      const last = rows.find(({ name }) => name === group)?.['last-delivered-id']
+      pipeline.xrange(key, last === undefined ? '-' : following(last), '+', 'COUNT', '1')
     })
   })
   const heads = streams.flatMap(({ queueName }, index): Head[] => {
@@ -107,10 +99,7 @@ export async function readStats(
     for (let minute = first; minute <= running; minute++) pipeline.hgetall(keys.stats(minute))
   })
   return hashes.map((hash, index) => {
-    const rows = Array.isArray(hash)
-      ? Array.from({ length: hash.length / 2 }, (_, row) => [String(hash[row * 2]), String(hash[row * 2 + 1])] as const)
-      : Object.entries((hash ?? {}) as Record<string, unknown>).map(([name, count]) => [name, String(count)] as const)
-    const counts = rows.flatMap(([name, count]) => minuteCountOf(name, count) ?? [])
+    const counts = Object.entries(textsOf(hash)).flatMap(([name, count]) => minuteCountOf(name, count) ?? [])
     return { from: (first + index) * MINUTE_MS, counts }
   })
 }

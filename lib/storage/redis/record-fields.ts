@@ -53,14 +53,15 @@ const time = (field: string, text: string): number | null => (text === '' ? null
 const count = (field: string, text: string): number =>
   text === '' ? 0 : whole(field, text, 0, Number.MAX_SAFE_INTEGER)
 
-/** What a field holds, for those to whom damage means nothing: an odd number is as one that is not there. */
+/** What a field holds, for those to whom damage means nothing: what is no whole number is as if it were not there. */
 export function numberOf(text: string | undefined, otherwise: number): number {
   const value = text === undefined || text === '' ? NaN : Number(text)
   return Number.isSafeInteger(value) ? value : otherwise
 }
 
 export function timeOf(text: string | undefined): number | null {
-  return text ? numberOf(text, 0) : null
+  const ms = numberOf(text, -1)
+  return ms < 0 ? null : ms
 }
 
 export function listOf(text: string, separator: string): string[] {

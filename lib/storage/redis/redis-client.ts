@@ -211,13 +211,20 @@ export function driverOptions(settings: RedisSettings): ServerSettings {
 export class ConnectionFactory {
   readonly #client: RedisConnection | undefined
   readonly #settings: ServerSettings
-  /** `host:port/db`, and whether by TLS; without credentials. */
+  /** `host:port/db`, without credentials. */
   readonly address: string
 
   constructor(server: { readonly client: RedisClientLike } | ServerSettings) {
     this.#client = 'client' in server ? asConnection(server.client) : undefined
     this.#settings = 'client' in server ? settingsOf(asConnection(server.client)) : server
     this.address = addressOf(this.#settings)
+  }
+
+  /** The address for a message: a server that does not speak TLS there never answers, and a timeout alone would not tell why. */
+  get askedAt(): string {
+    const { options } = this.#settings
+    const ofNodes = options['redisOptions'] as DriverOptions | undefined
+    return options['tls'] || ofNodes?.['tls'] ? `${this.address} over TLS` : this.address
   }
 
   /** True when keys live on several nodes, by their slots. */
@@ -309,7 +316,5 @@ function addressOf({ options, nodes }: ServerSettings): string {
   if (nodes)
     return nodes.map((node) => (typeof node === 'object' ? at(node as DriverOptions) : text(node, ''))).join(',')
   if (typeof options['path'] === 'string') return options['path']
-  // A server that does not speak TLS there never answers the greeting: the message of a timeout says what was tried.
-  const how = options['tls'] === undefined ? '' : ' over TLS'
-  return `${at(options)}/${text(options['db'], '0')}${how}`
+  return `${at(options)}/${text(options['db'], '0')}`
 }

@@ -49,6 +49,7 @@ export class RedisRecords implements RecordStorage {
       for (const id of ids) pipeline.hmget(this.#link.keys.record(id), ...RECORD_FIELDS)
     })
     return ids.map((id, index) => {
+      // HMGET answers a key that is not there, too: null is one of another type.
       const reply = replies[index] as unknown[] | null
       return reply === null ? { id, damage: NO_HASH } : recordOf(id, reply)
     })

@@ -1,6 +1,7 @@
 /** The worker verbs of RedisStorage: heartbeats, consumers that ended, and the counts of the last minutes. */
 import type { MinuteOfStats } from '../minute-counts.ts'
 import type { CancelWatcher, Heartbeat, SeenWorker, WorkerStorage } from '../storage.ts'
+import { textsOf } from './pipeline.ts'
 import { readStats, timeBeside } from './queue-figures.ts'
 import type { RedisLink } from './redis-link.ts'
 
@@ -32,7 +33,7 @@ export class RedisWorkers implements WorkerStorage {
     return consumers.map((consumer, index) => ({
       consumer,
       ageMs: Math.max(0, Math.round(nowMs - Number(rows[index * 2 + 1]))),
-      fields: fieldsOf(hashes[index]),
+      fields: textsOf(hashes[index]),
     }))
   }
 
@@ -54,7 +55,7 @@ export class RedisWorkers implements WorkerStorage {
     for (const reply of replies) {
       // A stream without its group has no consumers to sweep.
       for (const row of (reply ?? []) as unknown[]) {
-        const consumer = fieldsOf(row)
+        const consumer = textsOf(row)
         const name = consumer['name'] ?? ''
         if (Number(consumer['pending']) === 0 && Number(consumer['idle']) >= maxIdleMs && !alive.has(name)) {
           candidates.add(name)
@@ -72,16 +73,4 @@ export class RedisWorkers implements WorkerStorage {
   async stats(minutes: number): Promise<readonly MinuteOfStats[]> {
     return await this.#link.producer.send('read its counts', (client) => readStats(client, this.#link.keys, minutes))
   }
-}
-
-/** A hash or an info row, flat or already an object, as text by name. */
-function fieldsOf(reply: unknown): Record<string, string> {
-  const fields = Object.create(null) as Record<string, string>
-  if (typeof reply !== 'object' || reply === null) return fields
-  if (Array.isArray(reply)) {
-    for (let index = 0; index < reply.length; index += 2) fields[String(reply[index])] = String(reply[index + 1])
-    return fields
-  }
-  for (const [name, value] of Object.entries(reply)) fields[name] = String(value)
-  return fields
 }

@@ -1,5 +1,5 @@
 /**
- * The Lua scripts: loads scripts/*.lua, puts before each the key functions (keys.ts) and the shared functions
+ * The Lua scripts: reads scripts/*.lua once a process, puts before each the key functions (keys.ts) and the shared functions
  * (scripts/functions/*.lua) that it names, and runs them by their hash. Knows no meaning of any answer.
  */
 import { createHash } from 'node:crypto'
@@ -57,44 +57,56 @@ export interface Script {
 
 const FOLDER = new URL('./scripts/', import.meta.url)
 
-const read = (file: string): string => readFileSync(new URL(file, FOLDER), 'utf8').trimEnd()
+/** What scripts are made of, as it was on disk when the first of them was asked for: later on there may be another version. */
+interface Sources {
+  readonly bodies: ReadonlyMap<ScriptName, string>
+  /** What a script may name: keys, the bands, and functions, which may name others themselves. */
+  readonly parts: ReadonlyMap<string, string>
+}
 
-/** What a script may name: keys, the bands, and functions, which may name others themselves. */
-const PARTS: ReadonlyMap<string, () => string> = new Map([
-  ...Object.entries(LUA_KEYS).map(([name, text]) => [name, () => text] as const),
-  ['bands', () => `local bands = { ${BANDS.map((band) => `'${band}'`).join(', ')} }`] as const,
-  ...readdirSync(new URL('functions/', FOLDER)).map((file) => {
-    const name = file.replace(/\.lua$/, '').replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
-    return [name, () => read(`functions/${file}`)] as const
-  }),
-])
-
+let sources: Sources | undefined
 const assembled = new Map<ScriptName, Script>()
 
-/** A script behind all that it names, read from disk at its first use: an enqueue does not wait for what the doctor needs. */
+/** A script behind all that it names. Assembled at its first use: an enqueue does not wait for what the doctor needs. */
 export function scriptOf(name: ScriptName): Script {
   let script = assembled.get(name)
   if (!script) {
-    script = assemble(name)
+    sources ??= readSources()
+    script = assemble(name, sources)
     assembled.set(name, script)
   }
   return script
 }
 
+function readSources(): Sources {
+  const read = (file: string): string => readFileSync(new URL(file, FOLDER), 'utf8').trimEnd()
+  const functions = readdirSync(new URL('functions/', FOLDER)).map((file): [string, string] => {
+    const name = file.replace(/\.lua$/, '').replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
+    return [name, read(`functions/${file}`)]
+  })
+  const bands = `local bands = { ${BANDS.map((band) => `'${band}'`).join(', ')} }`
+  return {
+    bodies: new Map(SCRIPT_NAMES.map((name) => [name, read(`${name}.lua`)])),
+    parts: new Map([...Object.entries(LUA_KEYS), ['bands', bands], ...functions]),
+  }
+}
+
 /** Each part stands once, and behind those that it names itself. */
-function assemble(name: ScriptName): Script {
+function assemble(name: ScriptName, { bodies, parts }: Sources): Script {
   const texts: string[] = []
   const taken = new Set<string>()
   const add = (text: string): void => {
     for (const word of wordsIn(text)) {
-      const part = taken.has(word) ? undefined : PARTS.get(word)
-      if (!part) continue
+      const part = taken.has(word) ? undefined : parts.get(word)
+      if (part === undefined) continue
       taken.add(word)
-      add(part())
+      add(part)
     }
     texts.push(text)
   }
-  add(read(`${name}.lua`))
+  const body = bodies.get(name)
+  if (body === undefined) throw new TypeError(`expected the name of a script, got: ${name}`)
+  add(body)
   const text = texts.join('\n')
   return { name, text, sha: createHash('sha1').update(text).digest('hex') }
 }

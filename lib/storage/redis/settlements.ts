@@ -8,7 +8,7 @@ export const SETTLED_FIELDS = [
   ...(['queueName', 'name', 'priority', 'runAfter', 'lastAttemptedAt', 'fence'] as const),
 ] satisfies FieldName[]
 
-/** The answer of HMGET with SETTLED_FIELDS; empty where it is none, odd numbers as if they were not there. */
+/** The answer of HMGET with SETTLED_FIELDS; empty where it is none, malformed numbers as if they were not there. */
 export function settledRecordOf(reply: unknown): SettledRecord {
   const values: unknown[] = Array.isArray(reply) ? reply : []
   const [queueName = '', name = '', priority, runAfter, lastAttemptedAt, fence] = values.map((value) =>
