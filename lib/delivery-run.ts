@@ -14,7 +14,7 @@ import {
   TaskRecordDamagedError,
 } from './errors.ts'
 import type { Leases } from './lease-keeper.ts'
-import type { Delivery, Lease, RenewWord, SettleWord, Settlement, Storage } from './storage/storage.ts'
+import type { Delivery, Lease, RenewWord, SettleWord, Storage } from './storage/storage.ts'
 import type { StoredRecord } from './storage/stored-record.ts'
 import type { StreamQueue } from './stream-queue.ts'
 import type { TaskBackend } from './task-backend.ts'
@@ -66,7 +66,7 @@ export async function runDelivery({
   leases.hold([{ lease, name: record.name, sentAtMs, stopAtMs, lose }])
   const unwatch = watchFor(backend.storage, queue, lease, () => lose(new TaskCancelledError()))
   try {
-    // From here on the end of this process is its own.
+    // From here on a crash of this process counts against the record.
     if (queue.isSuspect(record)) {
       // Whether a call without an answer was carried out is unknown: left alone, the record would be charged an attempt that never began.
       const starts = async (): Promise<RenewWord | undefined> =>
@@ -123,19 +123,12 @@ async function finish(queue: StreamQueue, ending: Ending): Promise<SettleWord | 
   // Whoever cancelled it has written its end.
   if ('cancelled' in ending) return 'LOST'
   if ('settle' in ending) {
-    const [word = 'LOST'] = await settleUntilKnown(queue, [ending.settle])
+    // It may be written already, and the answer says so.
+    const [word = 'LOST'] = await untilKnown(() => queue.settle([ending.settle]))
     return word
   }
   await queue.requeue([ending.requeue])
   return 'REQUEUED'
-}
-
-/** An outcome whose answer is unknown is sent again: it may be written already, and the answer says so. */
-async function settleUntilKnown(
-  queue: Pick<Storage, 'settle'>,
-  items: readonly Settlement[],
-): Promise<readonly SettleWord[]> {
-  return await untilKnown(() => queue.settle(items))
 }
 
 /** The same call, which may have been carried out already, again and again while the storage is away. */

@@ -2,6 +2,7 @@
  * What keeps a backend in order, as plain functions of it: purge of old finished records, promotion, take-over of what dead
  * workers left. Runs by itself nowhere: workers call it by timer, a web process without workers before it takes a task.
  */
+import type { Logger } from './logger.ts'
 import { FINAL_STATUSES } from './task-status.ts'
 import type { FinalStatus } from './task-status.ts'
 import type { Delivery, Storage } from './storage/storage.ts'
@@ -17,6 +18,8 @@ export interface PurgeOptions {
   readonly statuses?: readonly FinalStatus[]
   /** Records between two reports of progress. */
   readonly batchSize?: number
+  /** Ends once about so many matched: whoever waits for it waits for no more. */
+  readonly limit?: number
   /** Count the same set, delete nothing. */
   readonly dryRun?: boolean
   readonly onProgress?: (progress: PurgeProgress) => void | Promise<void>
@@ -29,9 +32,15 @@ export interface PurgeProgress {
   readonly deleted: number
 }
 
+export interface PurgeResult extends PurgeProgress {
+  /** False when the limit or the signal ended it before everything was looked at. */
+  readonly complete: boolean
+}
+
 /** Deletes old finished records, cell by cell from the oldest on; safe beside a second purge, and again after a stop. */
-export async function purgeFinished(storage: Storage, options: PurgeOptions): Promise<PurgeProgress> {
-  const { finishedForMs, statuses = FINAL_STATUSES, batchSize = 1_000, dryRun = false, onProgress, signal } = options
+export async function purgeFinished(storage: Storage, options: PurgeOptions): Promise<PurgeResult> {
+  const { finishedForMs, statuses = FINAL_STATUSES, batchSize = 1_000, limit = Infinity, dryRun = false } = options
+  const { onProgress, signal } = options
   const { tasks } = await storage.catalog()
   let matched = 0
   let deleted = 0
@@ -40,9 +49,9 @@ export async function purgeFinished(storage: Storage, options: PurgeOptions): Pr
     for (const status of statuses) {
       let position = ''
       do {
-        if (signal?.aborted) return { matched, deleted }
-        const limit = Math.min(batchSize, PURGE_STEP)
-        const answer = await storage.purge({ cell: { ...task, status }, finishedForMs, limit, position, dryRun })
+        if (signal?.aborted || matched >= limit) return { matched, deleted, complete: false }
+        const step = Math.min(batchSize, PURGE_STEP)
+        const answer = await storage.purge({ cell: { ...task, status }, finishedForMs, limit: step, position, dryRun })
         matched += answer.matched
         deleted += answer.deleted
         position = answer.next
@@ -54,22 +63,36 @@ export async function purgeFinished(storage: Storage, options: PurgeOptions): Pr
     }
   }
   if (matched > reported) await onProgress?.({ matched, deleted })
-  return { matched, deleted }
+  return { matched, deleted, complete: true }
 }
 
-/** Tells of records that became FAILED because their workers died too often: nobody ran them who could. */
-export async function tellAbandoned(backend: TaskBackend, ids: readonly string[]): Promise<void> {
-  if (ids.length === 0) return
-  backend.logger.error({ code: 'ERR_TASKS_ABANDONED', ids }, 'records failed: their workers died too often')
+/** Tells the listeners of a backend of records that have their end. Never rejects: their outcome is written all the same. */
+export async function tellFinished(
+  backend: TaskBackend,
+  ids: readonly string[],
+  logger: Logger = backend.logger,
+): Promise<void> {
   if (!backend.hasListeners('taskFinished')) return
-  for (const id of ids) {
+  const tell = async (id: string): Promise<void> => {
     try {
       backend.emit('taskFinished', await backend.getResult(id))
     } catch (error) {
-      // Deleted or damaged since.
-      backend.logger.warn({ id, error }, 'a finished record could not be read for its listeners')
+      // Deleted or damaged since, or the storage is away.
+      logger.warn({ id, error }, 'a finished record could not be read for its listeners')
     }
   }
+  await Promise.all(ids.map(tell))
+}
+
+/** Tells of records that became FAILED because their workers died too often: nobody ran them who could. */
+export async function tellAbandoned(
+  backend: TaskBackend,
+  ids: readonly string[],
+  logger: Logger = backend.logger,
+): Promise<void> {
+  if (ids.length === 0) return
+  logger.error({ code: 'ERR_TASKS_ABANDONED', ids }, 'records failed: their workers died too often')
+  await tellFinished(backend, ids, logger)
 }
 
 /** When a web process last looked after a backend: it must do so itself, but not with every task it takes. */
@@ -110,22 +133,16 @@ async function purgeDue(backend: TaskBackend, nowMs: number): Promise<void> {
   if (nowMs - last.purgedAt < PURGE_EVERY_MS) return
   // Before the call: one of those who ask at the same time is enough.
   last.purgedAt = nowMs
-  const enough = new AbortController()
-  await purgeFinished(backend.storage, {
-    finishedForMs: backend.limits.completedTaskTtlSeconds * 1_000,
-    batchSize: PURGE_AT_ONCE,
-    signal: enough.signal,
-    onProgress: ({ matched }) => {
-      if (matched >= PURGE_AT_ONCE) enough.abort()
-    },
-  })
-  if (enough.signal.aborted) last.purgedAt = -Infinity
+  const finishedForMs = backend.limits.completedTaskTtlSeconds * 1_000
+  const { complete } = await purgeFinished(backend.storage, { finishedForMs, limit: PURGE_AT_ONCE })
+  if (!complete) last.purgedAt = -Infinity
 }
 
 /**
  * Promotes, removes what has been kept for long enough, and takes over up to `count` of what dead workers left, unless that was
- * done a moment ago. All for every queue: with one moment for all, a queue that is asked for more often would keep the others
- * waiting. Only what is of the queue that is named is answered, the rest is handed back to the others.
+ * done a moment ago. Each looks at every queue, whichever is asked for: that moment is one for all, and a busy queue would keep the
+ * others from their turn. Of what it takes over only the named queue's attempts are kept and answered, begun; the rest is handed
+ * back.
  */
 export async function lookAfter(
   backend: TaskBackend,

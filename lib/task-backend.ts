@@ -45,17 +45,18 @@ export interface BackendEvents {
 }
 
 const LISTENER_OPTIONS = Object.freeze({
-  event: oneOf(['taskEnqueued', 'taskStarted', 'taskFinished'] satisfies (keyof BackendEvents)[], {
+  event: oneOf(['taskEnqueued', 'taskStarted', 'taskFinished'] satisfies BackendEvent[], {
     description: 'what is listened to',
   }),
   listener: anything({
     shape: 'a function',
-    is: (value): value is Listener<keyof BackendEvents> => typeof value === 'function',
+    is: (value): value is Listener => typeof value === 'function',
     description: 'what is called',
   }),
 })
 
-type Listener<Event extends keyof BackendEvents> = (result: BackendEvents[Event]) => unknown
+type BackendEvent = keyof BackendEvents
+type Listener = (result: BackendEvents[BackendEvent]) => unknown
 
 /** What a line of the log says of an attempt. */
 export type LoggedAttempt = Pick<TaskResult, 'id' | 'name' | 'queueName' | 'attempts'>
@@ -67,7 +68,7 @@ export abstract class TaskBackend {
   readonly logger: Logger
   /** How failed attempts run again where a task does not say so itself. */
   readonly retry: RetryOptions | undefined
-  readonly #listeners = new Map<keyof BackendEvents, Set<Listener<keyof BackendEvents>>>()
+  readonly #listeners = new Map<BackendEvent, Set<Listener>>()
 
   constructor(settings: BackendSettings) {
     this.alias = settings.alias
@@ -179,24 +180,24 @@ export abstract class TaskBackend {
   }
 
   /** @throws TaskOptionError there is no such event (the message names the nearest), or the listener is no function. */
-  on<Event extends keyof BackendEvents>(event: Event, listener: Listener<Event>): this {
+  on(event: BackendEvent, listener: Listener): this {
     checkOptions('on', LISTENER_OPTIONS, { event, listener })
     const listeners = this.#listeners.get(event) ?? new Set()
-    this.#listeners.set(event, listeners.add(listener as Listener<keyof BackendEvents>))
+    this.#listeners.set(event, listeners.add(listener))
     return this
   }
 
-  off<Event extends keyof BackendEvents>(event: Event, listener: Listener<Event>): this {
-    this.#listeners.get(event)?.delete(listener as Listener<keyof BackendEvents>)
+  off(event: BackendEvent, listener: Listener): this {
+    this.#listeners.get(event)?.delete(listener)
     return this
   }
 
-  hasListeners(event: keyof BackendEvents): boolean {
+  hasListeners(event: BackendEvent): boolean {
     return (this.#listeners.get(event)?.size ?? 0) > 0
   }
 
   /** Tells the listeners, after the commit. One that throws, rejects or never returns changes nothing. */
-  emit<Event extends keyof BackendEvents>(event: Event, result: BackendEvents[Event]): void {
+  emit(event: BackendEvent, result: BackendEvents[BackendEvent]): void {
     for (const listener of this.#listeners.get(event) ?? []) {
       const failed = (error: unknown): void => {
         this.logger.error({ event, id: result.id, error }, 'a listener failed; the task is not touched by that')

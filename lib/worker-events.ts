@@ -9,7 +9,6 @@ import type { Settlement, SettleWord } from './storage/storage.ts'
 import type { StoredRecord } from './storage/stored-record.ts'
 import type { TaskBackend } from './task-backend.ts'
 import { readError } from './task-result.ts'
-import type { WorkerParts } from './worker-parts.ts'
 
 /** How one attempt ended, as the worker saw it. */
 export interface SettledEvent {
@@ -35,20 +34,6 @@ export interface WorkerEvents {
   cancelled: [{ readonly id: string; readonly name: string }]
   /** The storage failed; the worker goes on by itself. */
   error: [unknown]
-}
-
-/** Tells the listeners of a backend of records that have their end. */
-export function tellFinished({ backend, news, errands }: WorkerParts, ids: readonly string[]): void {
-  if (!backend.hasListeners('taskFinished')) return
-  const tell = async (id: string): Promise<void> => {
-    try {
-      backend.emit('taskFinished', await backend.getResult(id))
-    } catch (error) {
-      // Deleted or damaged since; its outcome is written all the same.
-      news.logger.warn({ id, error }, 'a finished record could not be read for its listeners')
-    }
-  }
-  for (const id of ids) errands.inBackground(tell(id))
 }
 
 export class WorkerNews {

@@ -2,9 +2,9 @@
  * What one worker hands back to the queue: attempts that it will not run, or not to their end. Counts what a stop gave back, and
  * remembers when an answer never came. Which those are is decided elsewhere.
  */
-import type { Delivery, Lease } from './storage/storage.ts'
+import { tellFinished } from './maintenance.ts'
+import type { Delivery, Lease, RequeueWord } from './storage/storage.ts'
 import type { StreamQueue } from './stream-queue.ts'
-import { tellFinished } from './worker-events.ts'
 import type { WorkerParts } from './worker-parts.ts'
 
 export class WorkerHandBack {
@@ -18,9 +18,9 @@ export class WorkerHandBack {
   async requeue(
     leases: readonly Lease[],
     call = (all: readonly Lease[]): ReturnType<StreamQueue['requeue']> => this.#parts.queue.requeue(all),
-  ): Promise<readonly string[]> {
+  ): Promise<readonly RequeueWord[]> {
     const { state } = this.#parts
-    let words: readonly string[]
+    let words: readonly RequeueWord[]
     try {
       words = await call(leases)
     } catch (error) {
@@ -33,7 +33,7 @@ export class WorkerHandBack {
 
   /** Of tasks that are not known here; task by task, as their errors name them should nobody know them for too long. */
   async requeueUnknown(deliveries: readonly Delivery[]): Promise<void> {
-    const { queue, news } = this.#parts
+    const { backend, queue, news, errands } = this.#parts
     for (const name of new Set(deliveries.map(({ record }) => record.name))) {
       const named = deliveries.filter(({ record }) => record.name === name)
       const facts = { code: 'ERR_TASKS_NOT_REGISTERED', name, ids: named.map(({ lease }) => lease.id) }
@@ -43,7 +43,7 @@ export class WorkerHandBack {
       const failed = facts.ids.filter((_, index) => words[index] === 'FAILED')
       if (failed.length === 0) continue
       news.logger.error({ ...facts, ids: failed }, 'records failed: no worker knew their task for too long')
-      tellFinished(this.#parts, failed)
+      errands.inBackground(tellFinished(backend, failed, news.logger))
     }
   }
 }

@@ -21,9 +21,8 @@ export interface InHand {
   readonly attempt: Attempt
   /** The monotonic time before the request that granted its lease was sent. */
   sentAtMs: number
-  startedMs: number
-  /** Its function was called. */
-  started: boolean
+  /** When its function was called (monotonic); undefined before. */
+  startedAtMs: number | undefined
   handedBack: boolean
   /** By a person: its record has its end already. */
   cancelled: boolean
@@ -93,13 +92,11 @@ export class WorkerHands {
       const task = taskRegistry.find(record.name)
       if (task) {
         const attempt = new Attempt(backend, delivery, task, systemClock)
-        const startedMs = systemClock.monotonicMs()
         const hand: InHand = {
           delivery,
           attempt,
           sentAtMs,
-          startedMs,
-          started: false,
+          startedAtMs: undefined,
           handedBack: false,
           cancelled: false,
           closing: false,
@@ -118,8 +115,8 @@ export class WorkerHands {
   }
 
   /**
-   * Starts the suspect once it has this worker to itself. What waited until then was not there to crash: only from this note on is
-   * the end of its worker its own. False when there was nothing to do.
+   * Starts the suspect once it has this worker to itself. While it waited it could not crash anything: only from `starts` on does
+   * a crash of this worker count against its record. False when there was nothing to do.
    */
   async serveSuspect(): Promise<boolean> {
     const suspect = this.#suspect
@@ -140,7 +137,8 @@ export class WorkerHands {
 
   /** The stop begins: one that was not started yet has nothing to finish. */
   handBackWaiting(): void {
-    if (this.#suspect?.started === false) this.#parts.errands.inBackground(this.#handBack([this.#suspect]))
+    if (this.#suspect && this.#suspect.startedAtMs === undefined)
+      this.#parts.errands.inBackground(this.#handBack([this.#suspect]))
   }
 
   /** The drain time is over: aborts what runs, and hands it back. */
@@ -249,8 +247,7 @@ export class WorkerHands {
   #start(hand: InHand): void {
     const { backend, state, news, errands } = this.#parts
     const { delivery, attempt } = hand
-    hand.started = true
-    hand.startedMs = systemClock.monotonicMs()
+    hand.startedAtMs = systemClock.monotonicMs()
     news.started(delivery.record)
     if (backend.hasListeners('taskStarted')) backend.emit('taskStarted', backend.result(delivery.record))
     attempt.start((ending) => {
@@ -276,7 +273,7 @@ export class WorkerHands {
     const what = hand.cancelled ? 'a running task is cancelled' : 'the lease of a running task is lost'
     this.#parts.news.logger.warn({ code: reason.code, id, name }, `${what}; its signal is aborted`)
     hand.attempt.lose(reason)
-    if (hand.started) return
+    if (hand.startedAtMs !== undefined) return
     // It has nothing to finish.
     if (hand.cancelled) this.#drop(hand)
     else if (hand === this.#suspect) this.#parts.errands.inBackground(this.#handBack([hand]))
@@ -297,7 +294,8 @@ export class WorkerHands {
       const words = await this.#handBacks.requeue(hands.map(leaseOf))
       for (const [index, hand] of hands.entries()) {
         if (words[index] === 'LOST') this.noteLost(hand)
-        else if (hand.started && words[index] === 'REQUEUED') this.#parts.news.ended(hand.delivery.record, 'READY')
+        else if (hand.startedAtMs !== undefined && words[index] === 'REQUEUED')
+          this.#parts.news.ended(hand.delivery.record, 'READY')
       }
     } finally {
       // Unanswered: it is found in the own list, or its lease runs out and somebody takes over.
@@ -308,5 +306,6 @@ export class WorkerHands {
   }
 }
 
-const isUnstarted = ({ started, handedBack, cancelled }: InHand): boolean => !started && !handedBack && !cancelled
+const isUnstarted = ({ startedAtMs, handedBack, cancelled }: InHand): boolean =>
+  startedAtMs === undefined && !handedBack && !cancelled
 const leaseOf = ({ delivery }: InHand): Lease => delivery.lease

@@ -5,9 +5,9 @@
  * what the other brought. Everything else waits until none is.
  */
 import { jittered, systemClock } from './clock.ts'
+import { tellAbandoned } from './maintenance.ts'
 import type { Taken } from './storage/storage.ts'
 import type { ReclaimPosition } from './stream-queue.ts'
-import { tellFinished } from './worker-events.ts'
 import type { Ended, WorkerHands } from './worker-hands.ts'
 import type { WorkerOutcomes } from './worker-outcomes.ts'
 import type { WorkerParts } from './worker-parts.ts'
@@ -204,7 +204,7 @@ export class WorkerLoop {
   }
 
   async #reclaim(free: number): Promise<void> {
-    const { queue, state, news } = this.#parts
+    const { backend, queue, state, news, errands } = this.#parts
     const sentAtMs = systemClock.monotonicMs()
     const { begun, crashed, next } = await queue.reclaim(free, {
       queueNames: state.queueNames,
@@ -215,10 +215,7 @@ export class WorkerLoop {
     state.reclaimDue = next !== null
     if (begun.length > 0) state.sign()
     this.#hands.begin(begun, sentAtMs)
-    if (crashed.length > 0) {
-      news.logger.error({ code: 'ERR_TASKS_ABANDONED', ids: crashed }, 'records failed: their workers died too often')
-      tellFinished(this.#parts, crashed)
-    }
+    errands.inBackground(tellAbandoned(backend, crashed, news.logger))
   }
 
   async #recover(): Promise<void> {

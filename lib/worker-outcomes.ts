@@ -3,8 +3,8 @@
  * answers. An outcome whose answer never came goes back to the front: the same call again, until it is SETTLED or LOST.
  */
 import { systemClock } from './clock.ts'
+import { tellFinished } from './maintenance.ts'
 import type { SettleWord, Taken } from './storage/storage.ts'
-import { tellFinished } from './worker-events.ts'
 import type { Ended, WorkerHands } from './worker-hands.ts'
 import type { WorkerParts } from './worker-parts.ts'
 
@@ -89,7 +89,7 @@ export class WorkerOutcomes {
   }
 
   #answered(ended: readonly Ended[], words: readonly SettleWord[]): void {
-    const { state, news } = this.#parts
+    const { backend, state, news, errands } = this.#parts
     const finished: string[] = []
     const now = systemClock.monotonicMs()
     this.#hands.release(ended.map(({ hand }) => hand))
@@ -114,11 +114,11 @@ export class WorkerOutcomes {
           attempt: record.attempts,
           outcome: settlement.outcome,
           word,
-          durationMs: now - hand.startedMs,
+          durationMs: now - (hand.startedAtMs ?? now),
           error: settlement.outcome === 'SUCCESSFUL' ? null : settlement.payload,
         })
       }
     })
-    if (finished.length > 0) tellFinished(this.#parts, finished)
+    if (finished.length > 0) errands.inBackground(tellFinished(backend, finished, news.logger))
   }
 }

@@ -36,6 +36,7 @@ const GROUPS: readonly (readonly string[])[] = [
       'storage/stored-record.ts',
       'storage/minute-counts.ts',
       'storage/storage.ts',
+      'storage/merge-positions.ts',
       'storage/grouped-storage.ts',
       'storage/invariants.ts',
       'storage/inspection.ts',

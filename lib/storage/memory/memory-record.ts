@@ -14,8 +14,8 @@ export interface MemoryRecord extends Omit<Mutable<StoredRecord>, 'workerIds' | 
   errors: string[]
   /** The token of the attempt that ended it, until the next one begins. */
   settledToken: string
-  /** `settle <token>` or `requeue <token>`: how a repeat is told from a stale call. */
-  lastMove: string
+  /** The last move and the token that it ended: how a repeat is told from a stale call. */
+  lastMove: `${'settle' | 'requeue' | 'unknown' | 'cancel'} ${string}` | ''
   /** The last request of a person that was carried out. */
   requestId: string
   /** The last request to cancel that was carried out. */
@@ -32,7 +32,7 @@ export function newRecord(record: NewRecord, now: number): MemoryRecord {
     workerIds: [],
     errors: [],
     settledToken: '',
-    lastMove: '',
+    lastMove: '' as const,
     requestId: '',
     cancelId: '',
     unknown: undefined,

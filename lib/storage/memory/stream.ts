@@ -16,7 +16,6 @@ export interface Entry {
 export interface PendingEntry extends Entry {
   readonly consumer: string
   readonly deliveredAt: number
-  readonly deliveries: number
 }
 
 export interface PendingPage {
@@ -29,7 +28,6 @@ interface StoredEntry extends Entry {
   readonly order: number
   consumer: string
   deliveredAt: number
-  deliveries: number
 }
 
 export class Stream {
@@ -62,7 +60,7 @@ export class Stream {
     }
     const entryId = `${this.#lastMs}-${this.#lastSequence}`
     this.#appended += 1
-    this.#entries.set(entryId, { entryId, id, order: this.#appended, consumer: '', deliveredAt: 0, deliveries: 0 })
+    this.#entries.set(entryId, { entryId, id, order: this.#appended, consumer: '', deliveredAt: 0 })
     this.#undelivered.add(entryId, this.#appended)
     return entryId
   }
@@ -89,7 +87,6 @@ export class Stream {
       this.#undelivered.remove(member)
       this.#pending.add(member, entry.order)
       this.#hand(entry, consumer, now)
-      entry.deliveries = 1
       read.push(entry)
     }
     return read
@@ -148,8 +145,8 @@ export class Stream {
     return members.flatMap(({ member }) => {
       const entry = this.#entries.get(member)
       if (!entry) return []
-      const { entryId, id, consumer, deliveredAt, deliveries } = entry
-      return [{ entryId, id, consumer, deliveredAt, deliveries }]
+      const { entryId, id, consumer, deliveredAt } = entry
+      return [{ entryId, id, consumer, deliveredAt }]
     })
   }
 }

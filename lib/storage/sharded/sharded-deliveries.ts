@@ -35,7 +35,7 @@ const idOfSettled = ({ lease }: Settlement): string => lease.id
 /** What one script hands back. */
 const BATCH = 100
 
-/** What one shard is asked for in one step, and what it brought. */
+/** What one shard is asked for in one step. */
 interface Share {
   readonly shard: number
   readonly count: number
@@ -45,7 +45,7 @@ export class ShardedDeliveries implements DeliveryStorage {
   readonly #shards: readonly Storage[]
   readonly #logger: Logger
   /** The shard that is asked first; another one each time, so that none is preferred. */
-  #turn = 0
+  #turn: number
 
   constructor(shards: readonly Storage[], logger: Logger) {
     this.#shards = shards
