@@ -13,6 +13,8 @@ import type {
   Lease,
   QueueDepth,
   RenewOptions,
+  RunWord,
+  SettledAndTaken,
   Settlement,
   SettleWord,
   Storage,
@@ -20,7 +22,6 @@ import type {
   Taken,
 } from './storage/storage.ts'
 import type { NewRecord, StoredRecord } from './storage/stored-record.ts'
-import type { TaskStatus } from './task-status.ts'
 
 /** The most queues one take looks at; with more it goes round. */
 const QUEUES_PER_TAKE = 20
@@ -128,7 +129,7 @@ export class StreamQueue {
     items: readonly Settlement[],
     count: number,
     queueNames: readonly string[],
-  ): Promise<{ words: readonly SettleWord[]; taken: Taken }> {
+  ): Promise<SettledAndTaken> {
     const most = Math.min(count, RECORDS_PER_CALL)
     const request = { ...this.#claim(), count: most, queueNames: this.#nextQueues(queueNames) }
     const answer = await this.#storage.settleAndTake(items, request)
@@ -173,11 +174,7 @@ export class StreamQueue {
     return await this.#storage.recover({ ...this.#claim(), count, inHand, queueNames })
   }
 
-  async runById(
-    id: string,
-    allowRetry: boolean,
-    workerId?: string,
-  ): Promise<Delivery | TaskStatus | 'ABSENT' | 'BROKEN'> {
+  async runById(id: string, allowRetry: boolean, workerId?: string): Promise<Delivery | RunWord> {
     return await this.#storage.runById(this.#claim(workerId), id, allowRetry)
   }
 

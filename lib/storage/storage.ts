@@ -41,6 +41,13 @@ export type SaveWord = 'SAVED' | 'RUNNING' | 'ABSENT' | 'BROKEN'
 export type DeleteWord = 'DELETED' | 'RUNNING' | 'ABSENT' | 'BROKEN'
 export type RetryWord = 'RETRIED' | TaskStatus | 'ABSENT' | 'BROKEN'
 export type CancelWord = 'CANCELLED' | FinalStatus | 'ABSENT' | 'BROKEN'
+export type RunWord = TaskStatus | 'ABSENT' | 'BROKEN'
+
+/** How a wait for a record ended. */
+export type FinishWord = 'FINISHED' | 'ABSENT' | 'TIMEOUT'
+
+/** Whether a consumer was removed; one with deliveries stays. */
+export type ForgetWord = 'FORGOTTEN' | 'KEPT'
 
 /** A place in a list of records: the next page starts behind it. */
 export interface ListPosition {
@@ -142,6 +149,11 @@ export interface Settlement {
   readonly payload: string
   /** For READY (retry later): due after this long. */
   readonly delayMs: number
+}
+
+export interface SettledAndTaken {
+  readonly words: readonly SettleWord[]
+  readonly taken: Taken
 }
 
 export interface RenewOptions {
@@ -256,7 +268,7 @@ export interface RecordStorage {
   /** SUCCESSFUL, FAILED -> (nothing), from the oldest of one cell on. */
   purge(request: PurgeRequest): Promise<PurgeAnswer>
   /** Resolves when the record has an outcome (FINISHED), is gone (ABSENT), or after `timeoutMs`; woken, never polling. */
-  awaitFinished(id: string, timeoutMs: number): Promise<'FINISHED' | 'ABSENT' | 'TIMEOUT'>
+  awaitFinished(id: string, timeoutMs: number): Promise<FinishWord>
 }
 
 export interface DeliveryStorage {
@@ -267,7 +279,7 @@ export interface DeliveryStorage {
   /** READY or RUNNING -> RUNNING under a new token: what this consumer was handed but never learned of. Beyond `count`: handed back. */
   recover(request: RecoverRequest): Promise<Taken>
   /** READY (delayed too) or, with `allowRetry`, FAILED -> RUNNING by id, whatever its place in the queue. */
-  runById(claim: Claim, id: string, allowRetry: boolean): Promise<Delivery | TaskStatus | 'ABSENT' | 'BROKEN'>
+  runById(claim: Claim, id: string, allowRetry: boolean): Promise<Delivery | RunWord>
   /**
    * RUNNING -> SUCCESSFUL, FAILED or READY (retry later) while `lease.token` is on the record: outcome, index, lease,
    * acknowledgement and deletion of the entry. Otherwise writes nothing for it and answers LOST.
@@ -278,7 +290,7 @@ export interface DeliveryStorage {
   settleAndTake(
     items: readonly Settlement[],
     request: TakeRequest,
-  ): Promise<{ words: readonly SettleWord[]; taken: Taken }>
+  ): Promise<SettledAndTaken>
   /** RUNNING -> READY with the attempt not counted, or FAILED where `delay` has a limit. LOST as in settle. At most 100. */
   requeue(leases: readonly Lease[], delay: HandBackDelay): Promise<readonly RequeueWord[]>
   /**
@@ -312,7 +324,7 @@ export interface WorkerStorage {
   /** Every worker that said so and was not forgotten. */
   workers(): Promise<readonly SeenWorker[]>
   /** Removes a consumer that ends, unless it still has deliveries. */
-  forget(consumer: string): Promise<'FORGOTTEN' | 'KEPT'>
+  forget(consumer: string): Promise<ForgetWord>
   /** Removes consumers without deliveries that were not heard of for that long; answers how many. */
   sweep(maxIdleMs: number): Promise<number>
   /** What ended in each of the last `minutes` (1..60), the running one last. */

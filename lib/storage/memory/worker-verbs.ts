@@ -1,5 +1,5 @@
 /** The worker verbs of memory storage: heartbeats by consumer. A consumer with deliveries is never forgotten. */
-import type { Heartbeat, SeenWorker } from '../storage.ts'
+import type { ForgetWord, Heartbeat, SeenWorker } from '../storage.ts'
 import type { Keyspace } from './keyspace.ts'
 
 export class WorkerVerbs {
@@ -18,7 +18,7 @@ export class WorkerVerbs {
     return [...this.#seen.values()].map(({ heartbeat, at }) => ({ ...heartbeat, ageMs: Math.max(0, now - at) }))
   }
 
-  forget(consumer: string): 'FORGOTTEN' | 'KEPT' {
+  forget(consumer: string): ForgetWord {
     if (this.#hasDeliveries(consumer)) return 'KEPT'
     this.#seen.delete(consumer)
     return 'FORGOTTEN'

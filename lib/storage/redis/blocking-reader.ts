@@ -69,7 +69,6 @@ export class BlockingReader implements EntryReader {
       // It may have been replaced meanwhile, and then the old one is closed.
       client = this.#connection.client
     }
-    if (!client.xreadgroup) throw new TypeError('expected a client with consumer groups')
     const reply = client.xreadgroup(
       ...['GROUP', group, consumer, 'COUNT', '1', 'BLOCK', String(blockMs), 'STREAMS'],
       ...streams,

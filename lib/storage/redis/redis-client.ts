@@ -51,7 +51,7 @@ export interface RedisConnection {
   time(): Promise<unknown>
   config(command: string, ...args: string[]): Promise<unknown>
   client(command: string, ...args: string[]): Promise<unknown>
-  xreadgroup?(...args: string[]): Promise<unknown>
+  xreadgroup(...args: string[]): Promise<unknown>
   sendCommand?(...args: never[]): unknown
   subscribe(channel: string): Promise<unknown>
   ping(): Promise<unknown>
@@ -122,7 +122,7 @@ const BY_ROLE: Readonly<Record<ConnectionRole, DriverOptions>> = {
   subscriber: { maxRetriesPerRequest: null, enableReadyCheck: false, autoResubscribe: true },
 }
 
-const NEEDED = ['evalsha', 'eval', 'pipeline', 'smembers', 'on', 'disconnect', 'duplicate'] as const
+const NEEDED = ['evalsha', 'eval', 'pipeline', 'smembers', 'xreadgroup', 'on', 'disconnect', 'duplicate'] as const
 
 /**
  * True for a client that cannot read streams in groups: ioredis-mock. It has a member for every command, those that it cannot

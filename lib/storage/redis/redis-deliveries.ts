@@ -1,5 +1,4 @@
 /** The delivery verbs of RedisStorage: from an entry to its settled record, and back when a worker died. */
-import type { TaskStatus } from '../../task-status.ts'
 import { BANDS } from '../storage.ts'
 import type {
   BlockingTakeRequest,
@@ -16,6 +15,8 @@ import type {
   RenewOptions,
   RenewWord,
   RequeueWord,
+  RunWord,
+  SettledAndTaken,
   SettledRecord,
   Settlement,
   SettleWord,
@@ -72,7 +73,7 @@ export class RedisDeliveries implements DeliveryStorage {
     }
     const kept = signal.aborted ? 0 : request.count
     await this.#handBack(entries.slice(kept))
-    return await this.#begin(request, entries.slice(0, kept), false)
+    return await this.#begin(request, entries.slice(0, kept), 'delivered')
   }
 
   async recover(request: RecoverRequest): Promise<Taken> {
@@ -82,6 +83,7 @@ export class RedisDeliveries implements DeliveryStorage {
       let from = '0'
       for (;;) {
         const page = await this.#readEntries(request.consumer, stream, from, OWN_PAGE)
+        if (page === 'NOGROUP') break
         found.push(...page.filter((entry) => !request.inHand.has(entry.id)))
         if (page.length < OWN_PAGE) break
         from = page[page.length - 1]?.entryId ?? from
@@ -91,14 +93,14 @@ export class RedisDeliveries implements DeliveryStorage {
     let passed = 0
     const kept = found.slice(0, request.count)
     for (let index = 0; index < kept.length; index += 100) {
-      const taken = await this.#begin(request, kept.slice(index, index + 100), true)
+      const taken = await this.#begin(request, kept.slice(index, index + 100), 'own')
       begun.push(...taken.begun)
       passed += taken.passed
     }
     const rest = found.slice(request.count)
     for (let index = 0; index < rest.length; index += 100) {
       // Begun again under a token of this call, so that they can be handed back whatever state they are in.
-      const taken = await this.#begin(request, rest.slice(index, index + 100), true)
+      const taken = await this.#begin(request, rest.slice(index, index + 100), 'own')
       if (taken.begun.length > 0)
         await this.requeue(
           taken.begun.map(({ lease }) => lease),
@@ -108,7 +110,7 @@ export class RedisDeliveries implements DeliveryStorage {
     return { begun, passed }
   }
 
-  async runById(claim: Claim, id: string, allowRetry: boolean): Promise<Delivery | TaskStatus | 'ABSENT' | 'BROKEN'> {
+  async runById(claim: Claim, id: string, allowRetry: boolean): Promise<Delivery | RunWord> {
     const row = (await this.#link.deliver({
       name: 'run-by-id',
       args: [...claimArgs(claim), id, allowRetry ? '1' : ''],
@@ -117,7 +119,7 @@ export class RedisDeliveries implements DeliveryStorage {
       this.#link.noteIndexError(row[BEGUN_COLUMNS.length])
       return deliveryOf(row)
     }
-    return (row[0] === 'STATE' ? row[1] : row[0]) as TaskStatus | 'ABSENT' | 'BROKEN'
+    return (row[0] === 'STATE' ? row[1] : row[0]) as RunWord
   }
 
   async settle(items: readonly Settlement[]): Promise<readonly SettleWord[]> {
@@ -125,11 +127,8 @@ export class RedisDeliveries implements DeliveryStorage {
     return this.#settleWords(items.length, await this.#link.deliver({ name: 'settle', args }))
   }
 
-  async settleAndTake(
-    items: readonly Settlement[],
-    request: TakeRequest,
-  ): Promise<{ words: readonly SettleWord[]; taken: Taken }> {
-    const apart = async (): Promise<{ words: readonly SettleWord[]; taken: Taken }> => ({
+  async settleAndTake(items: readonly Settlement[], request: TakeRequest): Promise<SettledAndTaken> {
+    const apart = async (): Promise<SettledAndTaken> => ({
       words: await this.settle(items),
       taken: await this.take(request),
     })
@@ -266,16 +265,19 @@ export class RedisDeliveries implements DeliveryStorage {
     this.#link.noteIndexError(indexError)
   }
 
-  async #readEntries(consumer: string, stream: string, from: string, count: number): Promise<ReadEntry[]> {
+  /** Of one stream; NOGROUP where it lacks the group. */
+  async #readEntries(
+    consumer: string,
+    stream: string,
+    from: string,
+    count: number,
+  ): Promise<readonly ReadEntry[] | 'NOGROUP'> {
     return await this.#link.worker.send('read entries', async (client) => {
-      const read = client.xreadgroup?.bind(client)
-      if (!read) throw new TypeError('expected a client with consumer groups')
+      const args = ['GROUP', this.#link.group, consumer, 'COUNT', String(count), 'STREAMS', stream, from]
       try {
-        return entriesOf(
-          await read('GROUP', this.#link.group, consumer, 'COUNT', String(count), 'STREAMS', stream, from),
-        )
+        return entriesOf(await client.xreadgroup(...args))
       } catch (error) {
-        if (isNoGroup(error)) return []
+        if (isNoGroup(error)) return 'NOGROUP'
         // One broken stream must not hide what waits in the others.
         if (!isWrongType(error)) throw error
         this.#link.noteIndexError(`${error.message} ${stream}`)
@@ -284,9 +286,9 @@ export class RedisDeliveries implements DeliveryStorage {
     })
   }
 
-  async #begin(claim: Claim, entries: readonly ReadEntry[], own: boolean): Promise<Taken> {
+  async #begin(claim: Claim, entries: readonly ReadEntry[], mode: 'delivered' | 'own'): Promise<Taken> {
     if (entries.length === 0) return { begun: [], passed: 0 }
-    const args = [...claimArgs(claim), own ? '1' : '']
+    const args = [...claimArgs(claim), mode === 'own' ? '1' : '']
     for (const { stream, entryId, id } of entries) args.push(stream, entryId, id)
     const read = readRows((await this.#link.deliver({ name: 'begin', args })) as Row[], claim.workerId)
     await this.#note(read, [])
@@ -309,24 +311,12 @@ export class RedisDeliveries implements DeliveryStorage {
     for (const stream of this.#link.streams(request.queueNames)) {
       const left = request.count - entries.length
       if (left === 0) break
-      try {
-        entries.push(
-          ...(await this.#link.worker.send('read entries', async (client) =>
-            entriesOf(
-              await client.xreadgroup?.(
-                ...['GROUP', this.#link.group, request.consumer, 'COUNT', String(left), 'STREAMS', stream, '>'],
-              ),
-            ),
-          )),
-        )
-      } catch (error) {
-        if (isWrongType(error)) this.#link.noteIndexError(`${error.message} ${stream}`)
-        else if (isNoGroup(error)) noGroup = true
-        else throw error
-      }
+      const read = await this.#readEntries(request.consumer, stream, '>', left)
+      if (read === 'NOGROUP') noGroup = true
+      else entries.push(...read)
     }
     if (noGroup) await this.#ensureQueues(request.queueNames)
-    return await this.#begin(request, entries, false)
+    return await this.#begin(request, entries, 'delivered')
   }
 }
 

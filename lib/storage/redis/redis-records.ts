@@ -5,6 +5,7 @@ import type {
   Cell,
   DeleteWord,
   EnqueueAnswer,
+  FinishWord,
   ListPosition,
   ListRequest,
   PurgeAnswer,
@@ -138,8 +139,8 @@ export class RedisRecords implements RecordStorage {
     return { matched: answer[0], deleted: answer[1], next: answer[2] === '' ? '' : `${answer[2]}/${answer[3]}` }
   }
 
-  async awaitFinished(id: string, timeoutMs: number): Promise<'FINISHED' | 'ABSENT' | 'TIMEOUT'> {
-    const { promise, resolve, reject } = promiseWithResolvers<'FINISHED' | 'ABSENT' | 'TIMEOUT'>()
+  async awaitFinished(id: string, timeoutMs: number): Promise<FinishWord> {
+    const { promise, resolve, reject } = promiseWithResolvers<FinishWord>()
     const watch = async (): Promise<void> => {
       const word = await this.#link.produce('watch', [id])
       if (word === 'FINISHED') resolve('FINISHED')

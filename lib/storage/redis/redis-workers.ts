@@ -1,6 +1,6 @@
 /** The worker verbs of RedisStorage: heartbeats, consumers that ended, and the counts of the last minutes. */
 import type { MinuteOfStats } from '../minute-counts.ts'
-import type { CancelWatcher, Heartbeat, SeenWorker, WorkerStorage } from '../storage.ts'
+import type { CancelWatcher, ForgetWord, Heartbeat, SeenWorker, WorkerStorage } from '../storage.ts'
 import { textsOf } from './pipeline.ts'
 import { readStats, timeBeside } from './queue-figures.ts'
 import type { RedisLink } from './redis-link.ts'
@@ -37,8 +37,8 @@ export class RedisWorkers implements WorkerStorage {
     }))
   }
 
-  async forget(consumer: string): Promise<'FORGOTTEN' | 'KEPT'> {
-    return (await this.#link.deliver({ name: 'forget-worker', args: [consumer, ''] })) as 'FORGOTTEN' | 'KEPT'
+  async forget(consumer: string): Promise<ForgetWord> {
+    return (await this.#link.deliver({ name: 'forget-worker', args: [consumer, ''] })) as ForgetWord
   }
 
   async sweep(maxIdleMs: number): Promise<number> {

@@ -5,7 +5,6 @@
 import { setMaxListeners } from 'node:events'
 import { systemClock } from '../../clock.ts'
 import type { Logger } from '../../logger.ts'
-import type { TaskStatus } from '../../task-status.ts'
 import type {
   BlockingTakeRequest,
   Claim,
@@ -21,6 +20,8 @@ import type {
   RenewOptions,
   RenewWord,
   RequeueWord,
+  RunWord,
+  SettledAndTaken,
   Settlement,
   SettleWord,
   Storage,
@@ -58,10 +59,7 @@ export class ShardedDeliveries implements DeliveryStorage {
   }
 
   /** Settles on every shard that has something to settle, each with its share of the take; then asks further where room is left. */
-  async settleAndTake(
-    items: readonly Settlement[],
-    request: TakeRequest,
-  ): Promise<{ words: readonly SettleWord[]; taken: Taken }> {
+  async settleAndTake(items: readonly Settlement[], request: TakeRequest): Promise<SettledAndTaken> {
     const order = this.#nextOrder()
     const parts = splitByShard(items, idOfSettled, this.#shards.length)
     const words: SettleWord[] = []
@@ -143,7 +141,7 @@ export class ShardedDeliveries implements DeliveryStorage {
     return { begun, passed }
   }
 
-  async runById(claim: Claim, id: string, allowRetry: boolean): Promise<Delivery | TaskStatus | 'ABSENT' | 'BROKEN'> {
+  async runById(claim: Claim, id: string, allowRetry: boolean): Promise<Delivery | RunWord> {
     return await shardAt(this.#shards, shardOf(id, this.#shards.length)).runById(claim, id, allowRetry)
   }
 
@@ -253,7 +251,7 @@ async function settleAndTakeOne(
   shard: Storage,
   items: readonly Settlement[],
   request: TakeRequest,
-): Promise<{ words: readonly SettleWord[]; taken: Taken }> {
+): Promise<SettledAndTaken> {
   if (items.length > 0 && request.count > 0) return await shard.settleAndTake(items, request)
   if (items.length > 0) return { words: await shard.settle(items), taken: { begun: [], passed: 0 } }
   return { words: [], taken: await shard.take(request) }

@@ -4,6 +4,7 @@ import type {
   Cell,
   DeleteWord,
   EnqueueAnswer,
+  FinishWord,
   ListPosition,
   ListRequest,
   PurgeAnswer,
@@ -106,7 +107,7 @@ export class ShardedRecords implements RecordStorage {
     return { matched, deleted, next: positionAt(shard, inner, count) }
   }
 
-  async awaitFinished(id: string, timeoutMs: number): Promise<'FINISHED' | 'ABSENT' | 'TIMEOUT'> {
+  async awaitFinished(id: string, timeoutMs: number): Promise<FinishWord> {
     return await this.#of(id).awaitFinished(id, timeoutMs)
   }
 

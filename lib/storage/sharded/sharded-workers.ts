@@ -3,7 +3,7 @@
  * its consumers are gone; a worker is there as long as one shard still knows it.
  */
 import type { MinuteOfStats } from '../minute-counts.ts'
-import type { CancelWatcher, Heartbeat, SeenWorker, Storage, WorkerStorage } from '../storage.ts'
+import type { CancelWatcher, ForgetWord, Heartbeat, SeenWorker, Storage, WorkerStorage } from '../storage.ts'
 import { together } from './shards.ts'
 
 export class ShardedWorkers implements WorkerStorage {
@@ -36,7 +36,7 @@ export class ShardedWorkers implements WorkerStorage {
     return [...seen.values()]
   }
 
-  async forget(consumer: string): Promise<'FORGOTTEN' | 'KEPT'> {
+  async forget(consumer: string): Promise<ForgetWord> {
     const words = await together(this.#shards.map((shard) => shard.forget(consumer)))
     return words.includes('KEPT') ? 'KEPT' : 'FORGOTTEN'
   }
