@@ -46,8 +46,8 @@ async function takeOne(
   if (orphan) return orphan
   for (;;) {
     const { begun, passed } = await queue.take(1, { queueNames, workerId })
-    // Only entries that belong to others: there may be more behind them.
     if (begun[0] || passed === 0) return begun[0]
+    // Only entries that could not be begun: there may be more behind them.
   }
 }
 

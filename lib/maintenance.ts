@@ -6,11 +6,15 @@ import type { Logger } from './logger.ts'
 import { FINAL_STATUSES } from './task-status.ts'
 import type { FinalStatus } from './task-status.ts'
 import type { Delivery, Storage } from './storage/storage.ts'
+import { isDamaged } from './storage/stored-record.ts'
+import type { FoundRecord } from './storage/stored-record.ts'
 import type { ReclaimPosition, StreamQueue } from './stream-queue.ts'
 import type { TaskBackend } from './task-backend.ts'
 
 /** What one purge script may look at; more would hold up the server's other clients. */
 const PURGE_STEP = 200
+/** Records that are read at a time for listeners. */
+const TOLD_AT_ONCE = 100
 
 export interface PurgeOptions {
   /** Records that finished at least this long ago. */
@@ -18,7 +22,7 @@ export interface PurgeOptions {
   readonly statuses?: readonly FinalStatus[]
   /** Records between two reports of progress. */
   readonly batchSize?: number
-  /** Ends once about so many matched: whoever waits for it waits for no more. */
+  /** Ends once so many matched: whoever waits for it waits for no more. */
   readonly limit?: number
   /** Count the same set, delete nothing. */
   readonly dryRun?: boolean
@@ -45,12 +49,16 @@ export async function purgeFinished(storage: Storage, options: PurgeOptions): Pr
   let matched = 0
   let deleted = 0
   let reported = 0
+  const ended = async (complete: boolean): Promise<PurgeResult> => {
+    if (matched > reported) await onProgress?.({ matched, deleted })
+    return { matched, deleted, complete }
+  }
   for (const task of tasks) {
     for (const status of statuses) {
       let position = ''
       do {
-        if (signal?.aborted || matched >= limit) return { matched, deleted, complete: false }
-        const step = Math.min(batchSize, PURGE_STEP)
+        if (signal?.aborted || matched >= limit) return await ended(false)
+        const step = Math.min(batchSize, PURGE_STEP, limit - matched)
         const answer = await storage.purge({ cell: { ...task, status }, finishedForMs, limit: step, position, dryRun })
         matched += answer.matched
         deleted += answer.deleted
@@ -62,8 +70,7 @@ export async function purgeFinished(storage: Storage, options: PurgeOptions): Pr
       } while (position !== '')
     }
   }
-  if (matched > reported) await onProgress?.({ matched, deleted })
-  return { matched, deleted, complete: true }
+  return await ended(true)
 }
 
 /** Tells the listeners of a backend of records that have their end. Never rejects: their outcome is written all the same. */
@@ -73,15 +80,21 @@ export async function tellFinished(
   logger: Logger = backend.logger,
 ): Promise<void> {
   if (!backend.hasListeners('taskFinished')) return
-  const tell = async (id: string): Promise<void> => {
+  for (let start = 0; start < ids.length; start += TOLD_AT_ONCE) {
+    const some = ids.slice(start, start + TOLD_AT_ONCE)
+    let found: readonly FoundRecord[]
     try {
-      backend.emit('taskFinished', await backend.getResult(id))
+      found = await backend.storage.find(some)
     } catch (error) {
-      // Deleted or damaged since, or the storage is away.
-      logger.warn({ id, error }, 'a finished record could not be read for its listeners')
+      logger.warn({ ids: some, error }, 'finished records could not be read for their listeners')
+      continue
     }
+    found.forEach((record, index) => {
+      if (record && !isDamaged(record)) backend.emit('taskFinished', backend.result(record))
+      // Deleted or damaged since.
+      else logger.warn({ id: some[index], ...record }, 'a finished record could not be read for its listeners')
+    })
   }
-  await Promise.all(ids.map(tell))
 }
 
 /** Tells of records that became FAILED because their workers died too often: nobody ran them who could. */
@@ -108,13 +121,14 @@ interface LastLook {
   reclaimedAt: number
   /** Where a look for stale deliveries was cut short. */
   reclaimFrom: ReclaimPosition | null
-  isReclaiming: boolean
+  /** The look that is under way, if one is. */
+  reclaiming: Promise<unknown>
   purgedAt: number
 }
 
 function lastLookAt(backend: TaskBackend): LastLook {
   const never = { promotedAt: -Infinity, reclaimedAt: -Infinity, purgedAt: -Infinity }
-  const last = looked.get(backend) ?? { ...never, reclaimFrom: null, isReclaiming: false }
+  const last = looked.get(backend) ?? { ...never, reclaimFrom: null, reclaiming: Promise.resolve() }
   looked.set(backend, last)
   return last
 }
@@ -140,8 +154,8 @@ async function purgeDue(backend: TaskBackend, nowMs: number): Promise<void> {
 
 /**
  * Promotes, removes what has been kept for long enough, and takes over up to `count` of what dead workers left, unless that was
- * done a moment ago. Each looks at every queue, whichever is asked for: that moment is one for all, and a busy queue would keep the
- * others from their turn. Of what it takes over only the named queue's attempts are kept and answered, begun; the rest is handed
+ * done a moment ago. All three look at every queue, whichever is asked for: that moment is one for all, and a busy queue would keep
+ * the others from their turn. Of what it takes over only the named queue's attempts are kept and answered, begun; the rest is handed
  * back.
  */
 export async function lookAfter(
@@ -154,10 +168,8 @@ export async function lookAfter(
   await promoteDue(backend, queue, nowMs)
   await purgeDue(backend, nowMs)
   const last = lastLookAt(backend)
-  // One of those who ask at the same time is enough: two would go on from each other's places.
-  if (last.isReclaiming || nowMs - last.reclaimedAt < RECLAIM_EVERY_MS) return []
-  last.isReclaiming = true
-  try {
+  const look = async (): Promise<readonly Delivery[]> => {
+    if (nowMs - last.reclaimedAt < RECLAIM_EVERY_MS) return []
     const keepOnly = queueName === undefined ? undefined : [queueName]
     const { begun, crashed, next } = await queue.reclaim(count, { keepOnly, from: last.reclaimFrom, workerId })
     // What was cut short by `count` goes on with the next call.
@@ -165,7 +177,15 @@ export async function lookAfter(
     if (next === null) last.reclaimedAt = nowMs
     await tellAbandoned(backend, crashed)
     return begun
-  } finally {
-    last.isReclaiming = false
+  }
+  // One after the other: each goes on where the last one ended, and what it finds is its caller's.
+  const looking = last.reclaiming.then(look)
+  last.reclaiming = looking
+  try {
+    return await looking
+  } catch (error) {
+    // Those who waited are told the same at once; whoever comes later begins anew.
+    if (last.reclaiming === looking) last.reclaiming = Promise.resolve()
+    throw error
   }
 }

@@ -53,7 +53,7 @@ export class RecordIds {
     this.#count += 1
     const nowMs = this.#now()
     if (nowMs > this.#lastMs) this.#begin(nowMs)
-    // The millisecond is used up: the next one is borrowed. A first time that is none counts as 0.
+    // The millisecond is used up: the next one is borrowed. A first time that is NaN or negative counts as 0.
     else if (this.#count > LAST_COUNT || this.#lastMs < 0) this.#begin(this.#lastMs + 1)
     const versionAndCount = (0x7000 | this.#count).toString(16)
     return `${this.#time}-${versionAndCount}-${this.#random.slice(at, at + 4)}-${this.#random.slice(at + 4, at + 16)}`

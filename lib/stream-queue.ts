@@ -104,10 +104,9 @@ export class StreamQueue {
   ): Promise<Taken> {
     const queueNames = options.queueNames ?? (await this.queueNames())
     const most = Math.min(count, RECORDS_PER_CALL)
-    // Nothing is answered only when nothing is in any of them.
-    for (let looked = 0; looked < queueNames.length; looked += QUEUES_PER_TAKE) {
-      const request = { ...this.#claim(options.workerId), count: most, queueNames: this.#nextQueues(queueNames) }
-      const taken = await this.#storage.take(request)
+    // A round of its own: with one shared by all who take at the same time, each would pass over what the others looked at.
+    for (const some of this.#round(queueNames)) {
+      const taken = await this.#storage.take({ ...this.#claim(options.workerId), count: most, queueNames: some })
       if (taken.begun.length > 0 || taken.passed > 0) return taken
     }
     return { begun: [], passed: 0 }
@@ -131,7 +130,8 @@ export class StreamQueue {
     queueNames: readonly string[],
   ): Promise<SettledAndTaken> {
     const most = Math.min(count, RECORDS_PER_CALL)
-    const request = { ...this.#claim(), count: most, queueNames: this.#nextQueues(queueNames) }
+    const [first = []] = this.#round(queueNames)
+    const request = { ...this.#claim(), count: most, queueNames: first }
     const answer = await this.#storage.settleAndTake(items, request)
     const { begun, passed } = answer.taken
     if (begun.length > 0 || passed > 0 || queueNames.length <= QUEUES_PER_TAKE) return answer
@@ -274,11 +274,14 @@ export class StreamQueue {
     }
   }
 
-  #nextQueues(queueNames: readonly string[]): readonly string[] {
-    if (queueNames.length <= QUEUES_PER_TAKE) return queueNames
+  /** All of them, in parts that one take may look at; each round begins further on, so that none is always last. */
+  #round(queueNames: readonly string[]): readonly (readonly string[])[] {
+    if (queueNames.length <= QUEUES_PER_TAKE) return queueNames.length === 0 ? [] : [queueNames]
     const start = this.#turn % queueNames.length
     this.#turn = start + QUEUES_PER_TAKE
-    return [...queueNames.slice(start), ...queueNames.slice(0, start)].slice(0, QUEUES_PER_TAKE)
+    const round = [...queueNames.slice(start), ...queueNames.slice(0, start)]
+    const parts = Math.ceil(round.length / QUEUES_PER_TAKE)
+    return Array.from({ length: parts }, (_, part) => round.slice(part * QUEUES_PER_TAKE, (part + 1) * QUEUES_PER_TAKE))
   }
 }
 

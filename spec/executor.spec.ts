@@ -129,6 +129,15 @@ overEveryBackend('executor', (subject) => {
       expect(ran.toSorted()).to.deep.equal(['due', 'left'])
     })
 
+    it('gives each of those who ask at once what dead workers left, while there is some', async () => {
+      await echo.enqueueMany([[1], [2], [3], [4]])
+      await abandon(subject.backend, 'default', 4)
+      const results = await Promise.all([1, 2, 3].map(() => executor.processOneTask()))
+      expect(results.map((result) => result?.status)).to.deep.equal(['SUCCESSFUL', 'SUCCESSFUL', 'SUCCESSFUL'])
+      expect(new Set(ran).size).to.equal(3)
+      expect((await executor.processOneTask())?.attempts).to.equal(2)
+    })
+
     it('runs what a dead worker left, before what waits', async () => {
       const [left] = await echo.enqueueMany([['left']])
       expect(await abandon(subject.backend, 'default')).to.deep.equal([left?.id])

@@ -26,7 +26,7 @@ overEveryWorker('maintenance: purge', (bench) => {
       batchSize: 100,
       onProgress: (progress) => void steps.push(progress),
     })
-    expect(answer).to.deep.equal({ matched: 450, deleted: 450 })
+    expect(answer).to.deep.equal({ matched: 450, deleted: 450, complete: true })
     expect(steps.map(({ deleted }) => deleted)).to.deep.equal([100, 200, 300, 400, 450])
     expect(await bench.counts()).to.include({ SUCCESSFUL: 0 })
   })
@@ -34,8 +34,16 @@ overEveryWorker('maintenance: purge', (bench) => {
   it('counts the same set and deletes nothing in a dry run', async () => {
     await finish(5)
     const { storage } = bench.backend
-    expect(await purgeFinished(storage, { finishedForMs: 0, dryRun: true })).to.deep.equal({ matched: 5, deleted: 0 })
-    expect(await purgeFinished(storage, { finishedForMs: DAY_MS })).to.deep.equal({ matched: 0, deleted: 0 })
+    expect(await purgeFinished(storage, { finishedForMs: 0, dryRun: true })).to.deep.equal({
+      matched: 5,
+      deleted: 0,
+      complete: true,
+    })
+    expect(await purgeFinished(storage, { finishedForMs: DAY_MS })).to.deep.equal({
+      matched: 0,
+      deleted: 0,
+      complete: true,
+    })
     expect(await purgeFinished(storage, { finishedForMs: 0, statuses: ['FAILED'] })).to.include({ matched: 0 })
     expect(await bench.counts()).to.include({ SUCCESSFUL: 5 })
   })
@@ -52,6 +60,18 @@ overEveryWorker('maintenance: purge', (bench) => {
     })
     expect(first.deleted).to.equal(50)
     expect(await purgeFinished(storage, { finishedForMs: 0 })).to.include({ deleted: 200 })
+  })
+
+  it('ends once as many as the limit matched, with the last progress told, and says that it is not complete', async () => {
+    await finish(450)
+    const { storage } = bench.backend
+    const steps: PurgeProgress[] = []
+    const onProgress = (progress: PurgeProgress): void => void steps.push(progress)
+    const first = await purgeFinished(storage, { finishedForMs: 0, limit: 250, onProgress })
+    expect(first).to.deep.equal({ matched: 250, deleted: 250, complete: false })
+    expect(steps).to.deep.equal([{ matched: 250, deleted: 250 }])
+    const second = await purgeFinished(storage, { finishedForMs: 0, limit: 250 })
+    expect(second).to.deep.equal({ matched: 200, deleted: 200, complete: true })
   })
 
   it('deletes each record once beside other purges, and never one that was retried meanwhile', async () => {

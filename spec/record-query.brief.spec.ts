@@ -1,7 +1,7 @@
 /** What a query reads of records with large payloads: no more than is wanted of them, and whole ones a few at a time. */
 import { expect } from 'chai'
-import { randomUUID } from 'node:crypto'
 import { StorageUnavailableError } from '../lib/errors.ts'
+import { RecordIds } from '../lib/record-id.ts'
 import { RecordQuery } from '../lib/record-query.ts'
 import { MemoryStorage } from '../lib/storage/memory/memory-storage.ts'
 import { isDamaged } from '../lib/storage/stored-record.ts'
@@ -32,6 +32,8 @@ class WatchedStorage extends MemoryStorage {
   }
 }
 
+const ids = new RecordIds()
+
 async function filled(count: number, word = (index: number): string => `${index}`): Promise<WatchedStorage> {
   const storage = new WatchedStorage()
   await fill(storage, count, LARGE, word)
@@ -46,7 +48,7 @@ async function fill(
 ): Promise<void> {
   const records = Array.from({ length: count }, (_, index) => ({
     // In the order of the ids where they are of one millisecond.
-    ...{ id: randomUUID(), name: 'large', queueName: 'default', priority: index % 2, runAfter: null },
+    ...{ id: ids.next(), name: 'large', queueName: 'default', priority: index % 2, runAfter: null },
     args: `["${'x'.repeat(bytes)}","${word(index)}"]`,
   }))
   await storage.enqueue(records)

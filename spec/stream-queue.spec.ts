@@ -73,6 +73,18 @@ overEveryWorker('StreamQueue', (bench) => {
     expect(await queue.take(1, { queueNames })).to.deep.equal({ begun: [], passed: 0 })
   })
 
+  it('passes over no queue when two take at once from more than a take looks at', async () => {
+    const queue = open()
+    const queueNames = Array.from({ length: 40 }, (_, index) => `q${index}`)
+    for (const queueName of ['q7', 'q33']) {
+      await queue.push(someRecords(20, { queueName }))
+      for (let turn = 0; turn < 10; turn += 1) {
+        const two = await Promise.all([queue.take(1, { queueNames }), queue.take(1, { queueNames })])
+        expect(two.map(({ begun }) => begun.length)).to.deep.equal([1, 1])
+      }
+    }
+  })
+
   it('starves no queue of more than a take looks at, however full the first are', async () => {
     const queue = open()
     const queueNames = Array.from({ length: 60 }, (_, index) => `queue-${index}`)

@@ -64,7 +64,7 @@ export class Connection {
         this.replace(client)
       }
       this.replaceDemoted(error, client)
-      throw storageError(error, action, this.#factory.askedAt, this.#outage)
+      throw storageError(error, action, this.#factory.addressInWords, this.#outage)
     }
   }
 
@@ -110,13 +110,16 @@ export class Connection {
       // The driver would go on, in database 0.
       if (isOfSelect(error)) this.replace(client)
       if (known || this.#closed) return
-      const facts = { role: this.#role, address: this.#factory.address, reason: redactUrl(error.message) }
+      const facts = { role: this.#role, address: this.#factory.addressInWords, reason: redactUrl(error.message) }
       this.#logger.warn(facts, 'the connection to the storage is lost; it is tried again until it is back')
     })
     client.on('ready', () => {
       if (!this.#outage || client !== this.#client) return
       this.#outage = undefined
-      this.#logger.info({ role: this.#role, address: this.#factory.address }, 'the connection to the storage is back')
+      this.#logger.info(
+        { role: this.#role, address: this.#factory.addressInWords },
+        'the connection to the storage is back',
+      )
     })
     return client
   }

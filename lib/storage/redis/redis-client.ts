@@ -221,7 +221,7 @@ export class ConnectionFactory {
   }
 
   /** The address for a message: a server that does not speak TLS there never answers, and a timeout alone would not tell why. */
-  get askedAt(): string {
+  get addressInWords(): string {
     const { options } = this.#settings
     const ofNodes = options['redisOptions'] as DriverOptions | undefined
     return options['tls'] || ofNodes?.['tls'] ? `${this.address} over TLS` : this.address

@@ -67,7 +67,7 @@ export class RedisDeliveries implements DeliveryStorage {
     } catch (error) {
       // Woken to stop: what the read still brought waits in this consumer's own list.
       if (signal.aborted) return { begun: [], passed: 0 }
-      if (!isNoGroup(error)) throw storageError(error, 'wait for entries', this.#link.factory.askedAt)
+      if (!isNoGroup(error)) throw storageError(error, 'wait for entries', this.#link.factory.addressInWords)
       await this.#ensureQueues(request.queueNames)
       return { begun: [], passed: 1 }
     }

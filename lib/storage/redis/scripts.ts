@@ -67,7 +67,7 @@ interface Sources {
 let sources: Sources | undefined
 const assembled = new Map<ScriptName, Script>()
 
-/** A script behind all that it names. Assembled at its first use: an enqueue does not wait for what the doctor needs. */
+/** A script behind all that it names. All are read with the first; each is put together and hashed at its first use. */
 export function scriptOf(name: ScriptName): Script {
   let script = assembled.get(name)
   if (!script) {

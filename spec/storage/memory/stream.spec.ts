@@ -34,7 +34,7 @@ describe('Stream', () => {
     expect(stream.pendingOf('x')).to.equal(0)
   })
 
-  it('keeps who has an entry, since when, and how often it was read', () => {
+  it('keeps who has an entry, and since when', () => {
     const { stream, entryIds } = streamOf('a')
     stream.read('x', 1, NOW + 5)
     const row: PendingEntry = { entryId: '1000-0', id: 'a', consumer: 'x', deliveredAt: NOW + 5 }
