@@ -66,7 +66,10 @@ describe('RecordIds', () => {
     )
     for (const at of [0, -1, NaN]) {
       const [first = '', second = ''] = made([at, at])
-      expect([first, second].every((id) => VERSION_7.test(id) && timeOf(id) === 0), String(at)).to.equal(true)
+      expect(
+        [first, second].every((id) => VERSION_7.test(id) && timeOf(id) === 0),
+        String(at),
+      ).to.equal(true)
       expect(second > first).to.equal(true)
     }
     const before = Date.now()

@@ -287,10 +287,7 @@ export interface DeliveryStorage {
    */
   settle(items: readonly Settlement[]): Promise<readonly SettleWord[]>
   /** `settle`, then `take`, in one write to the storage: a busy worker's turn. */
-  settleAndTake(
-    items: readonly Settlement[],
-    request: TakeRequest,
-  ): Promise<SettledAndTaken>
+  settleAndTake(items: readonly Settlement[], request: TakeRequest): Promise<SettledAndTaken>
   /** RUNNING -> READY with the attempt not counted, or FAILED where `delay` has a limit. LOST as in settle. At most 100. */
   requeue(leases: readonly Lease[], delay: HandBackDelay): Promise<readonly RequeueWord[]>
   /**
