@@ -2,6 +2,7 @@
  * executor: runs tasks where no worker is (a scheduler's request, a script), and asks about them. Same verbs as the worker's
  * life, one at a time. In a web process without workers nobody else would, so these verbs promote and take over first.
  */
+import { inBatches } from './batches.ts'
 import { systemClock } from './clock.ts'
 import { runDelivery } from './delivery-run.ts'
 import { TaskNotFoundError, TaskOptionError, TaskStateError } from './errors.ts'
@@ -11,6 +12,7 @@ import { lookAfter, promoteDue, purgeFinished, tellAbandoned } from './maintenan
 import { checkOptions } from './options.ts'
 import type { RecordFilter } from './record-filter.ts'
 import { normalizeRecordId } from './record-id.ts'
+import { CALL_LIMITS } from './storage/storage.ts'
 import type { Delivery } from './storage/storage.ts'
 import type { ReclaimPosition, StreamQueue } from './stream-queue.ts'
 import type { TaskBackend } from './task-backend.ts'
@@ -219,12 +221,8 @@ export function executorOver(backendOf: (alias: string) => TaskBackend) {
       const { storage } = chosen(options)
       // What cannot be an id is no record's, and never reaches the storage.
       const normal = ids.flatMap((id) => normalizeRecordId(id) ?? [])
-      let deleted = 0
-      for (let start = 0; start < normal.length; start += 100) {
-        const words = await storage.delete(normal.slice(start, start + 100))
-        deleted += words.filter((word) => word === 'DELETED').length
-      }
-      return deleted
+      const words = await inBatches(normal, CALL_LIMITS.moves, (batch) => storage.delete(batch))
+      return words.filter((word) => word === 'DELETED').length
     },
 
     /** FAILED -> READY. @returns false when it is in another state. @throws TaskNotFoundError no record has that id. */

@@ -3,16 +3,17 @@
  * Moves no record. The deadline is counted on the process's own monotonic clock, from before the request that granted it was
  * sent, so a worker that was frozen or cut off knows that it lost before anyone else can have begun.
  */
+import { batchesOf } from './batches.ts'
 import type { Clock } from './clock.ts'
 import { TaskCancelledError, TaskError, TaskLeaseLostError } from './errors.ts'
 import type { LossReason } from './attempt.ts'
 import type { Logger } from './logger.ts'
+import { CALL_LIMITS } from './storage/storage.ts'
 import type { Lease, RenewWord } from './storage/storage.ts'
 import type { PastBlock, WorkerReport } from './worker-report.ts'
 
 /** The part of a lease after which it is renewed. */
 export const RENEW_AFTER = 0.3
-const BATCH = 100
 
 /** Whoever can renew: a StreamQueue, or the storage of a thread that does nothing else. */
 export interface Renewer {
@@ -118,7 +119,7 @@ export class LeaseKeeper implements Leases {
     try {
       this.#loseOverdue()
       const due = [...this.#kept.values()].filter(({ lost, held }) => !lost && held.stopAtMs > startedMs)
-      for (let start = 0; start < due.length; start += BATCH) await this.#renewBatch(due.slice(start, start + BATCH))
+      for (const batch of batchesOf(due, CALL_LIMITS.moves)) await this.#renewBatch(batch)
     } catch (error) {
       // The deadline decides: until then the next turn may still make it.
       const facts = { code: error instanceof TaskError ? error.code : undefined, leases: this.#kept.size, error }

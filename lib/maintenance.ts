@@ -2,17 +2,17 @@
  * What keeps a backend in order, as plain functions of it: purge of old finished records, promotion, take-over of what dead
  * workers left. Runs by itself nowhere: workers call it by timer, a web process without workers before it takes a task.
  */
+import { batchesOf } from './batches.ts'
 import type { Logger } from './logger.ts'
 import { FINAL_STATUSES } from './task-status.ts'
 import type { FinalStatus } from './task-status.ts'
+import { CALL_LIMITS } from './storage/storage.ts'
 import type { Delivery, Storage } from './storage/storage.ts'
 import { isDamaged } from './storage/stored-record.ts'
 import type { FoundRecord } from './storage/stored-record.ts'
 import type { ReclaimPosition, StreamQueue } from './stream-queue.ts'
 import type { TaskBackend } from './task-backend.ts'
 
-/** What one purge script may look at; more would hold up the server's other clients. */
-const PURGE_STEP = 200
 /** Records that are read at a time for listeners. */
 const TOLD_AT_ONCE = 100
 
@@ -58,7 +58,7 @@ export async function purgeFinished(storage: Storage, options: PurgeOptions): Pr
       let position = ''
       do {
         if (signal?.aborted || matched >= limit) return await ended(false)
-        const step = Math.min(batchSize, PURGE_STEP, limit - matched)
+        const step = Math.min(batchSize, CALL_LIMITS.purged, limit - matched)
         const answer = await storage.purge({ cell: { ...task, status }, finishedForMs, limit: step, position, dryRun })
         matched += answer.matched
         deleted += answer.deleted
@@ -80,8 +80,7 @@ export async function tellFinished(
   logger: Logger = backend.logger,
 ): Promise<void> {
   if (!backend.hasListeners('taskFinished')) return
-  for (let start = 0; start < ids.length; start += TOLD_AT_ONCE) {
-    const some = ids.slice(start, start + TOLD_AT_ONCE)
+  for (const some of batchesOf(ids, TOLD_AT_ONCE)) {
     let found: readonly FoundRecord[]
     try {
       found = await backend.storage.find(some)

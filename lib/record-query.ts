@@ -12,6 +12,7 @@ import { checkPage, cursorOf, LOOK_LIMIT } from './record-page.ts'
 import type { PageOptions, RecordPage } from './record-page.ts'
 import { BRIEF, LARGEST_PIECE, LIST_SIZE, walkRecords } from './record-walk.ts'
 import type { Look, RecordWalk } from './record-walk.ts'
+import { CALL_LIMITS } from './storage/storage.ts'
 import type { Cell, ListPosition, Storage } from './storage/storage.ts'
 import { isDamaged } from './storage/stored-record.ts'
 import type { Brief, DamagedRecord, StoredRecord } from './storage/stored-record.ts'
@@ -30,7 +31,6 @@ export interface QuerySource<Item> {
 
 /** Records that one `await query` may bring. */
 export const LIST_LIMIT = 10_000
-const BATCH = 100
 
 const ORDER = oneOf(['enqueuedAt', '-enqueuedAt'], { description: 'by time of enqueue, oldest or newest first' })
 const LIMIT = integer({ min: 1, max: LIST_LIMIT, description: 'records at most' })
@@ -204,7 +204,7 @@ export class RecordQuery<Item> implements PromiseLike<Item[]>, AsyncIterable<Ite
     const order = this.#limit === undefined ? '-enqueuedAt' : this.#order
     for await (const { id } of new RecordQuery(this.#source, this.#filter, order, this.#limit).#each(BRIEF)) {
       batch.push(id)
-      if (batch.length < BATCH) continue
+      if (batch.length < CALL_LIMITS.moves) continue
       moved += await move(batch)
       batch = []
     }

@@ -5,8 +5,9 @@
  */
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
+import { batchesOf, inBatches } from './batches.ts'
 import { reasonOf, TaskAbandonedError, TaskNotRegisteredError } from './errors.ts'
-import { BANDS } from './storage/storage.ts'
+import { BANDS, CALL_LIMITS } from './storage/storage.ts'
 import type {
   Claim,
   Delivery,
@@ -23,13 +24,8 @@ import type {
 } from './storage/storage.ts'
 import type { NewRecord, StoredRecord } from './storage/stored-record.ts'
 
-/** The most queues one take looks at; with more it goes round. */
-const QUEUES_PER_TAKE = 20
 /** Leases that may run out before a record becomes FAILED. */
 export const MAX_CRASHES = 3
-/** What one call of the storage takes at most: records that are new or wanted, and attempts in hand. */
-const RECORDS_PER_CALL = 1_000
-const ITEMS_PER_CALL = 100
 /** How long no worker may know the task of a record before it becomes FAILED: a day. */
 export const UNKNOWN_TASK_TIMEOUT_SECONDS = 86_400
 
@@ -89,7 +85,7 @@ export class StreamQueue {
 
   /** Stores records and their entries, a thousand in one step. */
   async push(records: readonly NewRecord[]): ReturnType<Storage['enqueue']> {
-    return await inCalls(records, RECORDS_PER_CALL, (batch) => this.#storage.enqueue(batch))
+    return await inBatches(records, CALL_LIMITS.records, (batch) => this.#storage.enqueue(batch))
   }
 
   /**
@@ -103,7 +99,7 @@ export class StreamQueue {
     options: { queueNames?: readonly string[]; workerId?: string | undefined } = {},
   ): Promise<Taken> {
     const queueNames = options.queueNames ?? (await this.queueNames())
-    const most = Math.min(count, RECORDS_PER_CALL)
+    const most = Math.min(count, CALL_LIMITS.records)
     // A round of its own: with one shared by all who take at the same time, each would pass over what the others looked at.
     for (const some of this.#round(queueNames)) {
       const taken = await this.#storage.take({ ...this.#claim(options.workerId), count: most, queueNames: some })
@@ -129,22 +125,22 @@ export class StreamQueue {
     count: number,
     queueNames: readonly string[],
   ): Promise<SettledAndTaken> {
-    const most = Math.min(count, RECORDS_PER_CALL)
+    const most = Math.min(count, CALL_LIMITS.records)
     const [first = []] = this.#round(queueNames)
     const request = { ...this.#claim(), count: most, queueNames: first }
     const answer = await this.#storage.settleAndTake(items, request)
     const { begun, passed } = answer.taken
-    if (begun.length > 0 || passed > 0 || queueNames.length <= QUEUES_PER_TAKE) return answer
+    if (begun.length > 0 || passed > 0 || queueNames.length <= CALL_LIMITS.queues) return answer
     return { words: answer.words, taken: await this.take(count, { queueNames }) }
   }
 
   async settle(items: readonly Settlement[]): Promise<readonly SettleWord[]> {
-    return await inCalls(items, ITEMS_PER_CALL, (batch) => this.#storage.settle(batch))
+    return await inBatches(items, CALL_LIMITS.moves, (batch) => this.#storage.settle(batch))
   }
 
   /** Hands attempts back uncounted, due at once. */
   async requeue(leases: readonly Lease[]): ReturnType<Storage['requeue']> {
-    return await inCalls(leases, ITEMS_PER_CALL, (batch) => this.#storage.requeue(batch, 'none'))
+    return await inBatches(leases, CALL_LIMITS.moves, (batch) => this.#storage.requeue(batch, 'none'))
   }
 
   /**
@@ -155,7 +151,7 @@ export class StreamQueue {
     const failAfterMs = this.#unknownTaskTimeoutMs
     const cure = `no worker knew it for ${failAfterMs / 1_000} s; import its module in a worker, then retry the record`
     const delay = { failAfterMs, error: reasonOf(new TaskNotRegisteredError(taskName, cure)) }
-    return await inCalls(leases, ITEMS_PER_CALL, (batch) => this.#storage.requeue(batch, delay))
+    return await inBatches(leases, CALL_LIMITS.moves, (batch) => this.#storage.requeue(batch, delay))
   }
 
   /** Its crashes are at the limit: `reclaim` began it to run alone, and charges it another only once `renew` said that it starts. */
@@ -166,7 +162,7 @@ export class StreamQueue {
   async renew(leases: readonly Lease[], options?: RenewOptions): ReturnType<Storage['renew']> {
     const renew = (batch: readonly Lease[]): ReturnType<Storage['renew']> =>
       this.#storage.renew(this.consumer, this.leaseMs, batch, options)
-    return await inCalls(leases, ITEMS_PER_CALL, renew)
+    return await inBatches(leases, CALL_LIMITS.moves, renew)
   }
 
   /** What this consumer was handed and never learned of; beyond `count` it goes back. */
@@ -235,7 +231,7 @@ export class StreamQueue {
       for (;;) {
         const answer = await this.#storage.promote(queueName)
         moved += answer.moved
-        if (answer.moved >= 100) continue
+        if (answer.moved >= CALL_LIMITS.moves) continue
         if (answer.dueInMs !== null) dueInMs = Math.min(dueInMs ?? Infinity, answer.dueInMs)
         return
       }
@@ -276,25 +272,9 @@ export class StreamQueue {
 
   /** All of them, in parts that one take may look at; each round begins further on, so that none is always last. */
   #round(queueNames: readonly string[]): readonly (readonly string[])[] {
-    if (queueNames.length <= QUEUES_PER_TAKE) return queueNames.length === 0 ? [] : [queueNames]
+    if (queueNames.length <= CALL_LIMITS.queues) return queueNames.length === 0 ? [] : [queueNames]
     const start = this.#turn % queueNames.length
-    this.#turn = start + QUEUES_PER_TAKE
-    const round = [...queueNames.slice(start), ...queueNames.slice(0, start)]
-    const parts = Math.ceil(round.length / QUEUES_PER_TAKE)
-    return Array.from({ length: parts }, (_, part) => round.slice(part * QUEUES_PER_TAKE, (part + 1) * QUEUES_PER_TAKE))
+    this.#turn = start + CALL_LIMITS.queues
+    return [...batchesOf([...queueNames.slice(start), ...queueNames.slice(0, start)], CALL_LIMITS.queues)]
   }
-}
-
-/** Calls for so many items each, one after the other, as the storage takes no more at once. */
-async function inCalls<Item, Answer>(
-  items: readonly Item[],
-  perCall: number,
-  call: (batch: readonly Item[]) => Promise<readonly Answer[]>,
-): Promise<readonly Answer[]> {
-  if (items.length <= perCall) return await call(items)
-  const answers: Answer[] = []
-  for (let start = 0; start < items.length; start += perCall) {
-    answers.push(...(await call(items.slice(start, start + perCall))))
-  }
-  return answers
 }

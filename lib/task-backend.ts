@@ -2,6 +2,7 @@
  * TaskBackend, base of all backends: checks a task against its own limits, enqueues, reads results, tells listeners.
  * Knows a storage only as the seam; the concrete backends bring one (or none) and run what records ask them to run.
  */
+import { batchesOf } from './batches.ts'
 import { hinted } from './did-you-mean.ts'
 import { TaskOptionError } from './errors.ts'
 import { encodeArgs } from './json.ts'
@@ -13,6 +14,7 @@ import { normalizeRecordId, RecordIds } from './record-id.ts'
 import { checkRetryOptions } from './retry-policy.ts'
 import type { RetryOptions } from './retry-policy.ts'
 import { offerAsDefault, withdrawBackend } from './task-backends.ts'
+import { CALL_LIMITS } from './storage/storage.ts'
 import type { Storage } from './storage/storage.ts'
 import type { NewRecord, StoredRecord } from './storage/stored-record.ts'
 import type { StreamQueue, StreamQueueOptions } from './stream-queue.ts'
@@ -24,7 +26,6 @@ import type { AnyTask } from './task.ts'
 
 /** A queue that is always allowed when none are named. */
 export const DEFAULT_QUEUE = 'default'
-const ENQUEUE_BATCH = 1_000
 
 export interface BackendSettings {
   readonly alias: string
@@ -153,9 +154,7 @@ export abstract class TaskBackend {
     this.validateTask(task)
     const records = lists.map((args) => newRecordOf(task, args))
     const results: TaskResult[] = []
-    for (let start = 0; start < records.length; start += ENQUEUE_BATCH) {
-      results.push(...(await this.store(task, records.slice(start, start + ENQUEUE_BATCH))))
-    }
+    for (const batch of batchesOf(records, CALL_LIMITS.records)) results.push(...(await this.store(task, batch)))
     for (const result of results) this.#logEnqueued(result)
     return results
   }

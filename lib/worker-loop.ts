@@ -6,6 +6,7 @@
  */
 import { jittered, systemClock } from './clock.ts'
 import { tellAbandoned } from './maintenance.ts'
+import { CALL_LIMITS } from './storage/storage.ts'
 import type { Taken } from './storage/storage.ts'
 import type { ReclaimPosition } from './stream-queue.ts'
 import type { Ended, WorkerHands } from './worker-hands.ts'
@@ -14,8 +15,6 @@ import type { WorkerParts } from './worker-parts.ts'
 import type { WorkerReader } from './worker-reader.ts'
 import type { WorkerUpkeep } from './worker-upkeep.ts'
 
-/** What one call settles at most, and brings at most. */
-const BATCH = 100
 const CALLS_UNDER_WAY = 2
 const FIRST_BACKOFF_MS = 250
 const LAST_BACKOFF_MS = 5_000
@@ -151,13 +150,13 @@ export class WorkerLoop {
 
   /** What one call settles and takes: half of all slots, so that two calls share them. */
   get #half(): number {
-    return Math.min(BATCH, Math.ceil(this.#parts.settings.concurrency / CALLS_UNDER_WAY))
+    return Math.min(CALL_LIMITS.moves, Math.ceil(this.#parts.settings.concurrency / CALLS_UNDER_WAY))
   }
 
   async #settleEnded(): Promise<boolean> {
-    let ended = this.#outcomes.take(BATCH)
+    let ended = this.#outcomes.take(CALL_LIMITS.moves)
     const isAny = ended.length > 0
-    for (; ended.length > 0; ended = this.#outcomes.take(BATCH)) await this.#outcomes.settle(ended)
+    for (; ended.length > 0; ended = this.#outcomes.take(CALL_LIMITS.moves)) await this.#outcomes.settle(ended)
     return isAny
   }
 

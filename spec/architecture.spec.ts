@@ -18,6 +18,7 @@ const GROUPS: readonly (readonly string[])[] = [
     ...[
       'errors.ts',
       'task-status.ts',
+      'batches.ts',
       'clock.ts',
       'logger.ts',
       'json.ts',

@@ -12,7 +12,9 @@ import {
   TaskQueryLimitError,
   TaskRecordDamagedError,
 } from '../errors.ts'
+import { tellFinished } from '../maintenance.ts'
 import type { RecordFilter } from '../record-filter.ts'
+import { CALL_LIMITS } from '../storage/storage.ts'
 import { isDamaged } from '../storage/stored-record.ts'
 import type { StoredRecord } from '../storage/stored-record.ts'
 import type { TaskBackend } from '../task-backend.ts'
@@ -34,9 +36,8 @@ export const ELIGIBLE: Readonly<Record<Verb, readonly TaskStatus[]>> = {
 
 /** How long one request works; what is left is shown with a way to go on. */
 const BULK_MS = 10_000
-/** Records that are read at once, and those that one call of the storage moves. */
+/** Records that are read at once. */
 const PAGE = 1_000
-const BATCH = 100
 const SAMPLES = 5
 /** Names that one filter takes. */
 const MOST_NAMES = 1_000
@@ -198,7 +199,7 @@ class Work {
   }
 
   async act(ids: readonly string[], names: readonly (string | undefined)[]): Promise<void> {
-    const step = this.#verb === 'run' ? 1 : BATCH
+    const step = this.#verb === 'run' ? 1 : CALL_LIMITS.moves
     for (let start = 0; start < ids.length; start += step) {
       if (this.isOver) {
         this.tally.left += ids.length - start
@@ -221,10 +222,8 @@ class Work {
     const backend = this.#backend
     const answers = await backend.storage.cancel(ids, this.#requestId, reasonOf(new TaskCancelledError()))
     const words = answers.map((word) => (word === 'CANCELLED' ? 'done' : 'skipped'))
-    for (const id of backend.hasListeners('taskFinished') ? ids.filter((_, index) => words[index] === 'done') : []) {
-      const [record] = await backend.storage.find([id])
-      if (record && !isDamaged(record)) backend.emit('taskFinished', backend.result(record))
-    }
+    const cancelled = ids.filter((_, index) => words[index] === 'done')
+    await tellFinished(backend, cancelled)
     return words
   }
 

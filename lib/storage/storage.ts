@@ -1,7 +1,8 @@
 /**
  * The seam between the queue and whatever keeps it: types, doc comments, and the few facts that every storage shares.
  * Three groups of verbs: records (what is stored), deliveries (what runs), workers (who is there).
- * Every verb is atomic per record, may be sent again after a lost reply, and takes all times from the storage's own clock.
+ * Every verb is atomic per record, may be sent again after a lost reply, takes all times from the storage's own clock, and no more
+ * at once than `CALL_LIMITS` says.
  * No type of a driver crosses this line. Rejections are `StorageUnavailableError` (outcome unknown: send the same call
  * again; as `StorageFullError` nothing was written) or `StorageDamagedError` (a key of the storage holds something else), said once
  * here for every verb.
@@ -19,6 +20,18 @@ export type Band = (typeof BANDS)[number]
 export function bandOf(priority: number): Band {
   return priority > 0 ? 'high' : priority < 0 ? 'low' : 'normal'
 }
+
+/** What one call takes at most: it holds up everyone else, and the stack of a script has room for some 8,000 words. */
+export const CALL_LIMITS = {
+  /** Records that are new, found `brief`, or taken. */
+  records: 1_000,
+  /** Records that are deleted, retried, cancelled or promoted; attempts that are settled, handed back or renewed. */
+  moves: 100,
+  /** Index rows that a purge looks at. */
+  purged: 200,
+  /** Queues that a take looks at. */
+  queues: 20,
+} as const
 
 /** One stream of one queue. */
 export interface StreamName {
@@ -69,7 +82,7 @@ export interface PurgeRequest {
   readonly cell: Cell & { readonly status: FinalStatus }
   /** Only records that finished at least this long ago. */
   readonly finishedForMs: number
-  /** How many members one call looks at (at most 200). */
+  /** How many members one call looks at (`CALL_LIMITS.purged`). */
   readonly limit: number
   /** `''` at first, then the `next` of the answer before. */
   readonly position: string
@@ -121,7 +134,7 @@ export interface Taken {
 }
 
 export interface TakeRequest extends Claim {
-  /** Looked at band by band, in this order within a band; at most 20. */
+  /** Looked at band by band, in this order within a band; at most `CALL_LIMITS.queues`. */
   readonly queueNames: readonly string[]
   readonly count: number
 }
@@ -241,9 +254,9 @@ export interface CancelWatcher {
 }
 
 export interface RecordStorage {
-  /** (nothing) -> READY: record, index and entry (or delayed row) together. An id that exists stays as it is: EXISTS. At most 1000. */
+  /** (nothing) -> READY: record, index and entry (or delayed row) together. An id that exists stays as it is: EXISTS. */
   enqueue(records: readonly NewRecord[]): Promise<readonly EnqueueAnswer[]>
-  /** Records by id, in order; `undefined` where there is none. With `brief` (at most 1000 ids) only what a list shows of them. */
+  /** Records by id, in order; `undefined` where there is none. With `brief` only what a list shows of them. */
   find(ids: readonly string[], brief?: Brief): Promise<readonly FoundRecord[]>
   /** Ids of a page, by `enqueuedAt` then id; cost grows with cells and size, not with records. */
   list(request: ListRequest): Promise<readonly ListPosition[]>
@@ -256,13 +269,13 @@ export interface RecordStorage {
   catalog(): Promise<{ readonly queueNames: readonly string[]; readonly tasks: readonly Omit<Cell, 'status'>[] }>
   /** Not RUNNING -> same state, another place if priority or due time say so. Last writer wins. */
   save(id: string, changes: RecordChanges): Promise<SaveWord>
-  /** Not RUNNING -> (nothing), with index and entry. At most 100. */
+  /** Not RUNNING -> (nothing), with index and entry. */
   delete(ids: readonly string[]): Promise<readonly DeleteWord[]>
-  /** FAILED -> READY, due at once, crashes forgotten, errors kept. `requestId` makes a repeat harmless. At most 100. */
+  /** FAILED -> READY, due at once, crashes forgotten, errors kept. `requestId` makes a repeat harmless. */
   retry(ids: readonly string[], requestId: string): Promise<readonly RetryWord[]>
   /**
    * READY (delayed too), RUNNING -> FAILED, with `error` (a JSON object) as its last one. Whoever runs it is told
-   * (`watchCancels`), and what it settles is LOST. `requestId` makes a repeat harmless. At most 100.
+   * (`watchCancels`), and what it settles is LOST. `requestId` makes a repeat harmless.
    */
   cancel(ids: readonly string[], requestId: string, error: string): Promise<readonly CancelWord[]>
   /** SUCCESSFUL, FAILED -> (nothing), from the oldest of one cell on. */
@@ -283,16 +296,16 @@ export interface DeliveryStorage {
   /**
    * RUNNING -> SUCCESSFUL, FAILED or READY (retry later) while `lease.token` is on the record: outcome, index, lease,
    * acknowledgement and deletion of the entry. Otherwise writes nothing for it and answers LOST.
-   * A repeat answers SETTLED again, also when the record has begun anew since. At most 100.
+   * A repeat answers SETTLED again, also when the record has begun anew since.
    */
   settle(items: readonly Settlement[]): Promise<readonly SettleWord[]>
   /** `settle`, then `take`, in one write to the storage: a busy worker's turn. */
   settleAndTake(items: readonly Settlement[], request: TakeRequest): Promise<SettledAndTaken>
-  /** RUNNING -> READY with the attempt not counted, or FAILED where `delay` has a limit. LOST as in settle. At most 100. */
+  /** RUNNING -> READY with the attempt not counted, or FAILED where `delay` has a limit. LOST as in settle. */
   requeue(leases: readonly Lease[], delay: HandBackDelay): Promise<readonly RequeueWord[]>
   /**
-   * RUNNING -> RUNNING: moves the deadlines of leases whose token is still on the record. At most 100. An attempt
-   * that `reclaim` began at the limit of crashes counts as one only once this said that it `starts`.
+   * RUNNING -> RUNNING: moves the deadlines of leases whose token is still on the record. An attempt that `reclaim`
+   * began at the limit of crashes counts as one only once this said that it `starts`.
    */
   renew(
     consumer: string,
@@ -302,7 +315,7 @@ export interface DeliveryStorage {
   ): Promise<readonly RenewWord[]>
   /** RUNNING whose lease ran out -> RUNNING under a new lease (crashes + 1), or FAILED over the limit; idle READY -> RUNNING. */
   reclaim(request: ReclaimRequest): Promise<ReclaimAnswer>
-  /** READY and due -> READY with an entry. At most 100 a call, and of each shard: with 100 or more moved, call again. */
+  /** READY and due -> READY with an entry, `CALL_LIMITS.moves` a call and of each shard: with so many moved, or more, call again. */
   promote(queueName: string): Promise<Promoted>
   /** Entries in each stream (delivered ones included) and delayed records of each queue, in order. */
   depth(queueNames: readonly string[]): Promise<readonly QueueDepth[]>

@@ -4,7 +4,7 @@
  * its `entryId` names, an entry that no record names is deleted, and RUNNING is never taken over by a delivery.
  */
 import type { TaskStatus } from '../../task-status.ts'
-import { BANDS } from '../storage.ts'
+import { BANDS, CALL_LIMITS } from '../storage.ts'
 import type {
   Claim,
   Delivery,
@@ -23,7 +23,6 @@ import type { Keyspace } from './keyspace.ts'
 import { deliveryOf, errorAt, forgive, isHeldBy, tokenOf, wasSettledBy, type MemoryRecord } from './memory-record.ts'
 import type { Entry, Stream } from './stream.ts'
 
-const PROMOTED_PER_CALL = 100
 const FIRST_HAND_BACK_DELAY_MS = 250
 const LONGEST_HAND_BACK_DELAY_MS = 60_000
 
@@ -130,7 +129,7 @@ export class DeliveryVerbs {
 
   promote(queueName: string, now: number): Promoted {
     const delayed = this.#keyspace.queues.get(queueName)?.delayed
-    const due = delayed?.range({ to: now, limit: PROMOTED_PER_CALL }) ?? []
+    const due = delayed?.range({ to: now, limit: CALL_LIMITS.moves }) ?? []
     for (const { member } of due) {
       delayed?.remove(member)
       const record = this.#keyspace.records.get(member)

@@ -2,6 +2,7 @@
  * The fourth part of an inspection: the group of each stream, its consumers, and the two keys of each worker. Names of consumers
  * are few: as many as workers.
  */
+import { batchesOf } from '../../batches.ts'
 import type { Finding } from '../inspection.ts'
 import type { InspectionWalk } from './inspection-walk.ts'
 
@@ -50,8 +51,8 @@ async function* inspectWorkers(walk: InspectionWalk): AsyncGenerator<Finding, vo
     }
   }
   const names = [...consumers]
-  for (let start = 0; start < names.length && !walk.isStopped; start += BATCH) {
-    const batch = names.slice(start, start + BATCH)
+  for (const batch of batchesOf(names, BATCH)) {
+    if (walk.isStopped) return
     const answers = (await walk.run('inspect-workers', batch)) as string[]
     for (const [index, id] of batch.entries()) {
       const hasRow = answers[index * 2] !== ''

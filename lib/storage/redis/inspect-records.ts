@@ -3,6 +3,7 @@
  * that, so many bytes at a time, and parsed here: they are never decoded in a script.
  */
 import { isUtf8 } from 'node:buffer'
+import { batchesOf } from '../../batches.ts'
 import type { Finding } from '../inspection.ts'
 import type { Invariant } from '../invariants.ts'
 import { judgePayloads, judgeRecord } from '../judgement.ts'
@@ -22,8 +23,8 @@ export const SWEEPS = 1.25
 export const SWEEP_GRACE_MS = 1_000
 
 export async function* inspectRecords(walk: InspectionWalk, ids: readonly string[]): AsyncGenerator<Finding, void> {
-  for (let start = 0; start < ids.length && !walk.isStopped; start += BATCH) {
-    const batch = ids.slice(start, start + BATCH)
+  for (const batch of batchesOf(ids, BATCH)) {
+    if (walk.isStopped) return
     const fields = [String(INSPECTED_FIELDS.length), ...INSPECTED_FIELDS]
     const [now, ...rows] = (await walk.run('inspect-records', [...fields, ...batch])) as [string, ...string[][]]
     const answers = rows.map((row) => recordAnswerOf(walk.link.keys, Number(now), row))

@@ -1,5 +1,6 @@
 /** The delivery verbs of RedisStorage: from an entry to its settled record, and back when a worker died. */
-import { BANDS } from '../storage.ts'
+import { batchesOf } from '../../batches.ts'
+import { BANDS, CALL_LIMITS } from '../storage.ts'
 import type {
   BlockingTakeRequest,
   Claim,
@@ -92,20 +93,16 @@ export class RedisDeliveries implements DeliveryStorage {
     const begun: Delivery[] = []
     let passed = 0
     const kept = found.slice(0, request.count)
-    for (let index = 0; index < kept.length; index += 100) {
-      const taken = await this.#begin(request, kept.slice(index, index + 100), 'own')
+    for (const batch of batchesOf(kept, CALL_LIMITS.moves)) {
+      const taken = await this.#begin(request, batch, 'own')
       begun.push(...taken.begun)
       passed += taken.passed
     }
     const rest = found.slice(request.count)
-    for (let index = 0; index < rest.length; index += 100) {
+    for (const batch of batchesOf(rest, CALL_LIMITS.moves)) {
       // Begun again under a token of this call, so that they can be handed back whatever state they are in.
-      const taken = await this.#begin(request, rest.slice(index, index + 100), 'own')
-      if (taken.begun.length > 0)
-        await this.requeue(
-          taken.begun.map(({ lease }) => lease),
-          'none',
-        )
+      const leases = (await this.#begin(request, batch, 'own')).begun.map(({ lease }) => lease)
+      if (leases.length > 0) await this.requeue(leases, 'none')
     }
     return { begun, passed }
   }

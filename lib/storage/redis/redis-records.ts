@@ -1,4 +1,5 @@
 /** The record verbs of RedisStorage: one short method each, in the words of its script. */
+import { batchesOf } from '../../batches.ts'
 import { StorageUnavailableError } from '../../errors.ts'
 import type {
   CancelWord,
@@ -59,8 +60,7 @@ export class RedisRecords implements RecordStorage {
   async #findBrief(ids: readonly string[], { argsBytes }: Brief): Promise<readonly FoundRecord[]> {
     const head = [String(argsBytes), String(BRIEF_FIELDS.length), ...BRIEF_FIELDS]
     const found: FoundRecord[] = []
-    for (let start = 0; start < ids.length; start += BRIEF_BATCH) {
-      const batch = ids.slice(start, start + BRIEF_BATCH)
+    for (const batch of batchesOf(ids, BRIEF_BATCH)) {
       const rows = (await this.#link.produce('brief', [...head, ...batch])) as string[][]
       found.push(...batch.map((id, index) => briefOf(id, rows[index] ?? [])))
     }

@@ -3,8 +3,10 @@
  * turn. Within a shard high comes before normal before low; between shards no order holds.
  */
 import { setMaxListeners } from 'node:events'
+import { batchesOf } from '../../batches.ts'
 import { systemClock } from '../../clock.ts'
 import type { Logger } from '../../logger.ts'
+import { CALL_LIMITS } from '../storage.ts'
 import type {
   BlockingTakeRequest,
   Claim,
@@ -33,9 +35,6 @@ import { perShard, shardAt, shardOf, splitByShard, together } from './shards.ts'
 
 const idOf = ({ id }: Lease): string => id
 const idOfSettled = ({ lease }: Settlement): string => lease.id
-/** What one script hands back. */
-const BATCH = 100
-
 /** What one shard is asked for in one step. */
 interface Share {
   readonly shard: number
@@ -229,8 +228,7 @@ export class ShardedDeliveries implements DeliveryStorage {
     if (strays.length === 0) return taken
     const facts = { code: 'ERR_TASKS_SHARDS', shard: index, shards: this.#shards.length, ids: strays.map(idOfDelivery) }
     this.#logger.error(facts, 'records of another number of shards are handed back; run workers of that number, too')
-    for (let start = 0; start < strays.length; start += BATCH) {
-      const part = strays.slice(start, start + BATCH)
+    for (const part of batchesOf(strays, CALL_LIMITS.moves)) {
       await shardAt(this.#shards, index).requeue(part.map(leaseOf), 'growing')
     }
     return { begun: taken.begun.filter((delivery) => !strays.includes(delivery)), passed: taken.passed + strays.length }
