@@ -1,7 +1,8 @@
 /**
- * One question: what does the server take for the writes of an enqueue, each by itself, beside the enqueue in full?
+ * Two questions: what does the server take for the writes of an enqueue, each by itself, beside the enqueue in full? And how many
+ * calls that do nothing go there and back, one after the other, which is what a worker with one slot must do for each task?
  * Usage: node --import tsx bench/floor.bench.ts
- * Each is called 1000 times by one script, as an enqueue of 1000 does; the figures are the server's own (INFO commandstats).
+ * Each write is called 1000 times by one script, as an enqueue of 1000 does; its figure is the server's own (INFO commandstats).
  */
 import { Redis } from 'ioredis'
 import { RedisTaskBackend, task } from '../dist/index.js'
@@ -36,12 +37,12 @@ async function measure(call: (turn: number) => Promise<unknown>): Promise<string
     (sum, [, usec]) => sum + Number(usec),
     0,
   )
-  return `${(us / CALLS / PER_CALL).toFixed(1).padStart(6)} µs`
+  return `${(us / CALLS / PER_CALL).toFixed(1).padStart(4)} µs`
 }
 
 for (const [what, lua] of Object.entries(WRITES)) {
   const script = `for i = 1, ${PER_CALL} do local id = string.format('01a208bb-d3c7-7513-%s-%012d', ARGV[1], i) ${lua} end`
-  console.log(`${what.padEnd(30)}${await measure((turn) => redis.eval(script, 1, 'keys', String(8_000 + turn)))}`)
+  console.log(`${what.padEnd(32)}${await measure((turn) => redis.eval(script, 1, 'keys', String(8_000 + turn)))}`)
 }
 
 await using backend = new RedisTaskBackend({ redisUrl: server.url })
@@ -54,5 +55,16 @@ const payload = {
   n: 12,
 }
 const lists = Array.from({ length: PER_CALL }, (): [object] => [payload])
-console.log(`${'enqueueMany, in full'.padEnd(30)}${await measure(() => backend.enqueueMany(noop, lists))}`)
+console.log(`${'enqueueMany, in full'.padEnd(32)}${await measure(() => backend.enqueueMany(noop, lists))}`)
+
+const TRIPS = 5_000
+for (const [what, trip] of Object.entries({
+  'there and back: PING': () => redis.ping(),
+  'there and back: an empty script': () => redis.eval('return 0', 0),
+})) {
+  await trip()
+  const start = performance.now()
+  for (let turn = 0; turn < TRIPS; turn += 1) await trip()
+  console.log(`${what.padEnd(32)}${(((performance.now() - start) * 1_000) / TRIPS).toFixed(0).padStart(4)} µs`)
+}
 redis.disconnect()
