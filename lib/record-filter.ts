@@ -4,6 +4,7 @@
  */
 import { anything, checkOptions, date, NAME_PATTERN, text } from './options.ts'
 import type { Row } from './options.ts'
+import { PRIORITIES } from './storage/storage.ts'
 import type { Cell, Storage } from './storage/storage.ts'
 import type { StoredRecord } from './storage/stored-record.ts'
 import { TASK_STATUSES } from './task-status.ts'
@@ -51,7 +52,7 @@ function oneOrMany<T>(facts: {
 const isName = (value: unknown): value is string => typeof value === 'string' && NAME_PATTERN.test(value)
 const isStatus = (value: unknown): value is TaskStatus => (TASK_STATUSES as readonly unknown[]).includes(value)
 const isPriority = (value: unknown): value is number =>
-  Number.isInteger(value) && (value as number) >= -100 && (value as number) <= 100
+  Number.isInteger(value) && (value as number) >= PRIORITIES.min && (value as number) <= PRIORITIES.max
 
 /** Every key of a filter: what it may be, and what it means. */
 const FILTER_OPTIONS = Object.freeze({
@@ -63,7 +64,7 @@ const FILTER_OPTIONS = Object.freeze({
   queueName: oneOrMany({ shape: 'a queue name or a list of them', is: isName, description: 'queue' }),
   name: oneOrMany({ shape: 'a task name or a list of them', is: isName, description: 'task name' }),
   priority: oneOrMany({
-    shape: 'an integer from -100 to 100 or a list of them',
+    shape: `an integer from ${PRIORITIES.min} to ${PRIORITIES.max} or a list of them`,
     is: isPriority,
     description: 'priority',
   }),

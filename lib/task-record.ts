@@ -11,6 +11,7 @@ import type { RecordFilter } from './record-filter.ts'
 import { normalizeRecordId } from './record-id.ts'
 import { RecordQuery } from './record-query.ts'
 import type { CountField, QuerySource } from './record-query.ts'
+import { PRIORITIES } from './storage/storage.ts'
 import type { RecordChanges, Storage } from './storage/storage.ts'
 import { isDamaged } from './storage/stored-record.ts'
 import type { StoredRecord } from './storage/stored-record.ts'
@@ -27,7 +28,7 @@ export interface RecordSource {
 }
 
 const WRITABLE = Object.freeze({
-  priority: integer({ min: -100, max: 100, description: 'priority' }),
+  priority: integer({ ...PRIORITIES, description: 'priority' }),
   runAfter: date({ description: 'due at this time' }),
 })
 

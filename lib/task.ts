@@ -13,6 +13,7 @@ import type { RetryOptions, RetryPolicy } from './retry-policy.ts'
 import { taskBackends } from './task-backends.ts'
 import type { TaskContext } from './task-context.ts'
 import { taskRegistry } from './task-registry.ts'
+import { PRIORITIES } from './storage/storage.ts'
 import { newStoredRecord } from './storage/stored-record.ts'
 import { TaskResult, unchanging } from './task-result.ts'
 
@@ -55,7 +56,7 @@ const MAX_TIMEOUT_MS = 2_147_483_647
 export const TASK_OPTIONS = Object.freeze({
   name: text({ pattern: NAME_PATTERN, description: "name of the task; the function's when left out" }),
   queueName: text({ pattern: NAME_PATTERN, default: 'default', description: 'queue it waits in' }),
-  priority: integer({ min: -100, max: 100, default: 0, description: 'above 0 runs first, below 0 last' }),
+  priority: integer({ ...PRIORITIES, default: 0, description: 'above 0 runs first, below 0 last' }),
   backend: text({ pattern: NAME_PATTERN, default: 'default', description: 'alias of the backend' }),
   takesContext: flag({ default: false, description: 'the first parameter is a TaskContext' }),
   argsSchema: anything({

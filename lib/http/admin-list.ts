@@ -4,6 +4,7 @@
  */
 import { cursorOf } from '../record-page.ts'
 import type { RecordPage } from '../record-page.ts'
+import { PRIORITIES } from '../storage/storage.ts'
 import type { Cell } from '../storage/storage.ts'
 import type { StoredRecord } from '../storage/stored-record.ts'
 import { TASK_STATUSES } from '../task-status.ts'
@@ -67,6 +68,7 @@ export interface ListModel extends FrameModel {
   }
   readonly moreOpen: boolean
   readonly sizes: readonly number[]
+  readonly priorities: { readonly min: number; readonly max: number }
   readonly summary: string
   readonly looked: string | null
   readonly total: number | null
@@ -227,6 +229,7 @@ export async function listModel(context: AdminContext): Promise<ListModel> {
     },
     moreOpen: view.priority !== '' || TIME_FIELDS.some((field) => view.times[field] !== ''),
     sizes: PAGE_SIZES,
+    priorities: PRIORITIES,
     summary: total === null ? `${counted(rows.length, 'record')} on this page` : counted(total, 'record'),
     looked,
     total,

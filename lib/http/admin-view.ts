@@ -8,6 +8,7 @@ import { TaskOptionError, verbatim } from '../errors.ts'
 import { NAME_PATTERN } from '../options.ts'
 import type { RecordFilter } from '../record-filter.ts'
 import type { RecordOrder } from '../record-query.ts'
+import { PRIORITIES } from '../storage/storage.ts'
 import { isTaskStatus, TASK_STATUSES } from '../task-status.ts'
 import type { TaskStatus } from '../task-status.ts'
 
@@ -161,8 +162,9 @@ export function firstPage(view: AdminView): AdminView {
 
 function priorityOf(text: string): number {
   const value = Number(text)
-  const fits = /^-?\d{1,3}$/.test(text) && value >= -100 && value <= 100
-  return fits ? value : refuse('priority', 'an integer from -100 to 100', text, 'leave it out for all')
+  const { min, max } = PRIORITIES
+  const fits = /^-?\d{1,3}$/.test(text) && value >= min && value <= max
+  return fits ? value : refuse('priority', `an integer from ${min} to ${max}`, text, 'leave it out for all')
 }
 
 const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, min: 60, h: 3_600, d: 86_400, w: 604_800 }

@@ -2,6 +2,7 @@
 import { API_ROUTES } from './routes.ts'
 import type { ApiRoute, Schema } from './routes.ts'
 import { schemaOf } from './fields.ts'
+import { PRIORITIES } from '../storage/storage.ts'
 import { TASK_STATUSES } from '../task-status.ts'
 
 const text: Schema = { type: 'string' }
@@ -27,7 +28,7 @@ const SCHEMAS: Readonly<Record<string, Schema>> = {
     finished_at: time,
     last_attempted_at: time,
     args: { type: 'array' },
-    priority: { type: 'integer', minimum: -100, maximum: 100 },
+    priority: { type: 'integer', minimum: PRIORITIES.min, maximum: PRIORITIES.max },
     queue_name: text,
     backend_name: text,
     run_after: time,

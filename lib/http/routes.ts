@@ -5,6 +5,7 @@
 import { EXECUTOR_OPTIONS } from '../executor-options.ts'
 import { NAME_PATTERN } from '../options.ts'
 import type { Row } from '../options.ts'
+import { PRIORITIES } from '../storage/storage.ts'
 import { FINAL_STATUSES } from '../task-status.ts'
 import type { Action } from './access.ts'
 
@@ -151,7 +152,12 @@ export const API_ROUTES = [
     fields: {
       args: { type: 'array', description: 'arguments of the task', default: [] },
       queue_name: name("queue; the task's own when left out"),
-      priority: { type: 'integer', minimum: -100, maximum: 100, description: "the task's own when left out" },
+      priority: {
+        type: 'integer',
+        minimum: PRIORITIES.min,
+        maximum: PRIORITIES.max,
+        description: "the task's own when left out",
+      },
       run_after: {
         type: 'string',
         format: 'date-time',

@@ -2,7 +2,7 @@
  * Judges what was read at one moment: a record with everything that belongs to it, a row of an index, an entry. Pure functions
  * for every storage; they say what is wrong, and whether a repair can mend it. Read and mended by the storages.
  */
-import type { Finding } from './inspection.ts'
+import type { Finding, InspectionRequest } from './inspection.ts'
 import type { Invariant } from './invariants.ts'
 import { isFinal } from '../task-status.ts'
 import type { TaskStatus } from '../task-status.ts'
@@ -30,18 +30,19 @@ export interface RecordEvidence {
   readonly keys: Readonly<Record<'record' | 'cell' | 'delayed' | 'leases' | 'stream' | 'queues' | 'cells', string>>
 }
 
-export interface JudgementLimits {
-  readonly retentionMs: number
-  /** Only where a worker lives: how long finished records may outlive their retention. */
-  readonly sweepMs: number | null
-}
+/** What workers do at intervals, and whether there is one that does it. */
+export type Upkeep = Pick<InspectionRequest, 'retentionMs' | 'claimIntervalMs' | 'intervalMs' | 'isAttended'>
+
+/** What is done at intervals may be late by one, by its jitter, and by a second. */
+const SWEEPS = 1.25
+const GRACE_MS = 1_000
 
 type Wrong = (invariant: Invariant, key: string, found: string, expected: string, repairable?: boolean) => void
 
 /** How late a record may stand in `delayed` because its stream cannot be written: it is tried again after so long. */
 const PARKED_MS = 60_000
 
-export function judgeRecord(evidence: RecordEvidence, limits: JudgementLimits): Finding[] {
+export function judgeRecord(evidence: RecordEvidence, upkeep: Upkeep): Finding[] {
   const findings: Finding[] = []
   const { record, keys, now } = evidence
   const { id } = record
@@ -57,15 +58,15 @@ export function judgeRecord(evidence: RecordEvidence, limits: JudgementLimits): 
   else if (record.status === 'RUNNING') judgeRunning(evidence, wrong)
   else judgeFinished(evidence, wrong)
   judgeNumbers(evidence, wrong)
-  judgeLifetime(evidence, limits.retentionMs, wrong)
+  judgeLifetime(evidence, upkeep.retentionMs, wrong)
   if (!evidence.isQueueKnown) wrong('I12', keys.queues, `no ${record.queueName}`, 'every queue of a record')
   if (!evidence.isTaskKnown) {
     wrong('I12', keys.cells, `no ${record.queueName}:${record.name}`, 'every queue and name of a record')
   }
   const { finishedAt } = record
-  if (limits.sweepMs !== null && isFinal(record.status) && finishedAt !== null) {
-    const lateMs = now - finishedAt - limits.retentionMs
-    if (lateMs > limits.sweepMs) {
+  if (isFinal(record.status) && finishedAt !== null) {
+    const lateMs = now - finishedAt - upkeep.retentionMs
+    if (isOverdue(lateMs, 'sweep', null, upkeep)) {
       wrong('I14', keys.record, `there ${seconds(lateMs)} after its retention`, 'removed by a worker', false)
     }
   }
@@ -212,23 +213,23 @@ export function judgeCellRow(
   return [{ ...finding, found: `a record that is ${status}, of ${queueName} and ${name}`, expected: 'no row here' }]
 }
 
-/** `graceMs`: where a worker lives, how long a row may be overdue; null where none does. */
-export function judgeLeaseRow({ id, key, named, score, now }: IndexRow, graceMs: number | null): Finding[] {
+export function judgeLeaseRow({ id, key, named, score, now }: IndexRow, upkeep: Upkeep): Finding[] {
   if (named === 'BROKEN') return []
   const finding = { invariant: 'I9', id, key, repairable: true } as const
   if (named === 'ABSENT') return [{ ...finding, found: 'a row without a record', expected: 'no row' }]
-  const { status, leaseUntil } = named
+  const { status, leaseUntil, queueName } = named
   if (status !== 'RUNNING') return [{ ...finding, found: `a record that is ${status}`, expected: 'no row' }]
   if (leaseUntil !== null && leaseUntil !== score) {
     return [{ ...finding, found: `score ${score}`, expected: `score ${leaseUntil}` }]
   }
-  return overdue(id, key, now - score, graceMs, 'taken over by a worker')
+  const isLate = isOverdue(now - score, 'sweep', queueName, upkeep)
+  return isLate ? [overdue(id, key, now - score, 'taken over by a worker')] : []
 }
 
 export function judgeDelayedRow(
   { id, key, named, score, now }: IndexRow,
   queueName: string,
-  graceMs: number | null,
+  upkeep: Upkeep,
 ): Finding[] {
   if (named === 'BROKEN') return []
   const finding = { invariant: 'I9', id, key, repairable: true } as const
@@ -244,12 +245,19 @@ export function judgeDelayedRow(
   if (score !== named.runAfter && !isParked) {
     return [{ ...finding, found: `score ${score}`, expected: `score ${named.runAfter ?? 'of a due record'}` }]
   }
-  return overdue(id, key, now - score, graceMs, 'promoted by a worker')
+  const isLate = isOverdue(now - score, 'promotion', queueName, upkeep)
+  return isLate ? [overdue(id, key, now - score, 'promoted by a worker')] : []
 }
 
-function overdue(id: string, key: string, lateMs: number, graceMs: number | null, expected: string): Finding[] {
-  if (graceMs === null || lateMs <= graceMs) return []
-  return [{ invariant: 'I14', id, key, found: `overdue by ${seconds(lateMs)}`, expected, repairable: false }]
+/** Whether a worker (of that queue; null: any) should have come to it by now. What nobody attends to is not overdue. */
+function isOverdue(lateMs: number, work: 'sweep' | 'promotion', queueName: string | null, upkeep: Upkeep): boolean {
+  const intervalMs = work === 'sweep' ? upkeep.claimIntervalMs * SWEEPS : upkeep.intervalMs
+  const graceMs = intervalMs + GRACE_MS
+  return lateMs > graceMs && upkeep.isAttended(queueName, graceMs)
+}
+
+function overdue(id: string, key: string, lateMs: number, expected: string): Finding {
+  return { invariant: 'I14', id, key, found: `overdue by ${seconds(lateMs)}`, expected, repairable: false }
 }
 
 export interface EntryRow {

@@ -16,7 +16,10 @@ export const BANDS = ['high', 'normal', 'low'] as const
 
 export type Band = (typeof BANDS)[number]
 
-/** The stream that a priority (-100..100) picks. */
+/** What a priority may be. */
+export const PRIORITIES = { min: -100, max: 100 } as const
+
+/** The stream that a priority picks. */
 export function bandOf(priority: number): Band {
   return priority > 0 ? 'high' : priority < 0 ? 'low' : 'normal'
 }

@@ -15,8 +15,6 @@ import type { SortedSet } from './sorted-set.ts'
 
 /** Looked at between two turns of the event loop. */
 const STRETCH = 500
-const SWEEPS = 1.25
-const GRACE_MS = 1_000
 
 export class MemoryInspection implements Inspection {
   readonly #keyspace: Keyspace
@@ -74,12 +72,10 @@ export class MemoryInspection implements Inspection {
           )
         }
       }
-      const graceMs = request.intervalMs + GRACE_MS
-      const grace = request.isAttended(queueName, graceMs) ? graceMs : null
       yield* this.#rows(
         queue.delayed,
         `delayed ${queueName}`,
-        (row) => judgeDelayedRow(row, queueName, grace),
+        (row) => judgeDelayedRow(row, queueName, request),
         (record) => record.runAfter ?? this.#now(),
       )
       for (const band of BANDS) {
@@ -98,14 +94,10 @@ export class MemoryInspection implements Inspection {
         }
       }
     }
-    const graceMs = request.claimIntervalMs * SWEEPS + GRACE_MS
     yield* this.#rows(
       leases,
       'leases',
-      (row) => {
-        const grace = typeof row.named === 'object' && request.isAttended(row.named.queueName, graceMs) ? graceMs : null
-        return judgeLeaseRow(row, grace)
-      },
+      (row) => judgeLeaseRow(row, request),
       (record) => record.leaseUntil,
     )
   }
@@ -137,8 +129,6 @@ export class MemoryInspection implements Inspection {
     const record = this.#keyspace.records.get(id)
     if (!record) return []
     const now = this.#now()
-    const { retentionMs, claimIntervalMs } = request
-    const sweepMs = claimIntervalMs * SWEEPS + GRACE_MS
     const { queueName, name, status, priority } = record
     const queue = this.#keyspace.queues.get(queueName)
     const cells = queue?.cells.get(name)
@@ -160,7 +150,7 @@ export class MemoryInspection implements Inspection {
           stream: `stream ${queueName} ${bandOf(priority)}`,
         },
       },
-      { retentionMs, sweepMs: request.isAttended(null, sweepMs) ? sweepMs : null },
+      request,
     )
     const errors = record.errors.join('\n')
     const { attempts, args, returnValue } = record

@@ -1,12 +1,11 @@
 /**
  * Finished attempts counted by minute, queue, outcome and time taken, for 25 hours: what a throughput chart is drawn from.
- * Bucket b holds times below 2^b milliseconds. The fields are those of `stats:<minute>` on Redis.
+ * The fields are those of `stats:<minute>` on Redis.
  */
 import type { FinalStatus } from '../../task-status.ts'
+import { bucketOf, MINUTE_MS } from '../minute-counts.ts'
 
-const MINUTE_MS = 60_000
 const KEPT_MINUTES = 25 * 60
-const LAST_BUCKET = 24
 
 export interface FinishedAttempt {
   readonly queueName: string
@@ -14,10 +13,6 @@ export interface FinishedAttempt {
   readonly runMs: number
   /** From due to begun; `null` for a later attempt, whose wait says nothing of the queue. */
   readonly waitMs: number | null
-}
-
-function bucketOf(ms: number): number {
-  return ms < 1 ? 0 : Math.min(LAST_BUCKET, Math.floor(Math.log2(ms)) + 1)
 }
 
 export class MinuteStats {

@@ -1,10 +1,8 @@
 /** Figures of queues in memory storage: what waits longest, and what ended by minute. Reads only. */
-import { minuteCountOf } from '../minute-counts.ts'
+import { MINUTE_MS, minuteCountOf } from '../minute-counts.ts'
 import type { MinuteOfStats } from '../minute-counts.ts'
 import { BANDS } from '../storage.ts'
 import type { Keyspace } from './keyspace.ts'
-
-const MINUTE_MS = 60_000
 
 export function longestWaits(
   { queues, records }: Keyspace,

@@ -9,7 +9,6 @@ import { BANDS } from '../storage.ts'
 import { TASK_STATUSES } from '../../task-status.ts'
 import { entryRowOf, indexRowOf } from './inspection-answers.ts'
 import type { InspectionWalk } from './inspection-walk.ts'
-import { SWEEP_GRACE_MS, SWEEPS } from './inspect-records.ts'
 import { keyNameOf } from './key-names.ts'
 
 export async function* inspectIndexes(walk: InspectionWalk): AsyncGenerator<Finding, void> {
@@ -20,22 +19,15 @@ export async function* inspectIndexes(walk: InspectionWalk): AsyncGenerator<Find
       const judge = (row: IndexRow): Finding[] => judgeCellRow(row, { queueName, name, status })
       yield* inspectSet(walk, key, ['cell', queueName, name, status], judge)
     } else if (kind === 'delayed') {
-      const graceMs = walk.request.intervalMs + SWEEP_GRACE_MS
-      const grace = walk.request.isAttended(queueName, graceMs) ? graceMs : null
-      const judge = (row: IndexRow): Finding[] => judgeDelayedRow(row, queueName, grace)
+      const judge = (row: IndexRow): Finding[] => judgeDelayedRow(row, queueName, walk.request)
       yield* inspectSet(walk, key, ['delayed', queueName, '', ''], judge)
     } else if (kind === 'leases') {
-      yield* inspectSet(walk, key, ['lease', '', '', ''], (row) => judgeLeaseRow(row, graceOfLease(walk, row)))
+      yield* inspectSet(walk, key, ['lease', '', '', ''], (row) => judgeLeaseRow(row, walk.request))
     } else if (kind === 'stream') {
       yield* inspectEntries(walk, key)
       yield* inspectPending(walk, key)
     }
   }
-}
-
-function graceOfLease({ request }: InspectionWalk, { named }: IndexRow): number | null {
-  const graceMs = request.claimIntervalMs * SWEEPS + SWEEP_GRACE_MS
-  return typeof named === 'object' && request.isAttended(named.queueName, graceMs) ? graceMs : null
 }
 
 /** Keys that came since the names were read, or came and went: those of every queue and task that is listed. */

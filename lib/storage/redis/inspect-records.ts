@@ -18,10 +18,6 @@ const BATCH = 50
 const PAYLOAD_BYTES = 4_000_000
 const NOTHING = Buffer.alloc(0)
 
-/** A finished record may outlive its retention by a sweep, its jitter, and a second. */
-export const SWEEPS = 1.25
-export const SWEEP_GRACE_MS = 1_000
-
 export async function* inspectRecords(walk: InspectionWalk, ids: readonly string[]): AsyncGenerator<Finding, void> {
   for (const batch of batchesOf(ids, BATCH)) {
     if (walk.isStopped) return
@@ -56,12 +52,10 @@ async function* judge(walk: InspectionWalk, answer: RecordAnswer): AsyncGenerato
     yield wrong('I2', answer.damage, 'a record that can be read')
     return
   }
-  const { retentionMs, claimIntervalMs, isAttended } = walk.request
-  const sweepMs = claimIntervalMs * SWEEPS + SWEEP_GRACE_MS
-  const findings = judgeRecord(answer.evidence, {
-    retentionMs,
-    sweepMs: isAttended(null, sweepMs) ? sweepMs : null,
-  }).filter((finding) => finding.invariant !== 'I12' || isNews(walk, finding))
+  const { retentionMs } = walk.request
+  const findings = judgeRecord(answer.evidence, walk.request).filter(
+    (finding) => finding.invariant !== 'I12' || isNews(walk, finding),
+  )
   const mended = new Set<unknown>()
   if (walk.request.repair && findings.some(({ repairable }) => repairable)) {
     for (const word of await walk.run('repair-record', [id, String(retentionMs)])) mended.add(word)

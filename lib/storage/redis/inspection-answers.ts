@@ -5,7 +5,7 @@ import type { EntryRow, EntryState, IndexRow, Named, RecordEvidence } from '../j
 import { bandOf } from '../storage.ts'
 import { isDamaged } from '../stored-record.ts'
 import type { Keys } from './keys.ts'
-import { BRIEF_FIELDS, RECORD_FIELDS, recordOf, SCRIPT_FIELDS } from './record-fields.ts'
+import { BRIEF_FIELDS, RECORD_FIELDS, recordOf, SCRIPT_FIELDS, timeOf } from './record-fields.ts'
 
 /** The fields that a script may read: all but the payloads, with those of the scripts. */
 export const INSPECTED_FIELDS: readonly string[] = [...BRIEF_FIELDS, ...SCRIPT_FIELDS]
@@ -106,10 +106,6 @@ function namedOf([status, queueName = '', name = '', entryId = '', runAfter, lea
   if (status === 'ABSENT') return status
   if (!isTaskStatus(status)) return 'BROKEN'
   return { status, queueName, name, entryId, runAfter: timeOf(runAfter), leaseUntil: timeOf(leaseUntil) }
-}
-
-function timeOf(text: string | undefined): number | null {
-  return text !== undefined && /^\d+$/.test(text) ? Number(text) : null
 }
 
 /** A row of inspect-index.lua. */

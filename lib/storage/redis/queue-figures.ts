@@ -2,14 +2,12 @@
  * Figures of queues on Redis: what waits longest, and what ended by minute. Reads the heads of streams and the hashes that
  * settle writes, each in one pipeline; never a whole stream, cell or record set.
  */
-import { minuteCountOf } from '../minute-counts.ts'
+import { MINUTE_MS, minuteCountOf } from '../minute-counts.ts'
 import type { MinuteOfStats } from '../minute-counts.ts'
 import { BANDS } from '../storage.ts'
 import type { Keys } from './keys.ts'
 import { readAll, textsOf } from './pipeline.ts'
 import type { RedisConnection } from './redis-client.ts'
-
-const MINUTE_MS = 60_000
 
 /** The time of the server; on a cluster, of the node that has the key, whose clock wrote what it is compared with. */
 export async function timeBeside(client: RedisConnection, key: string): Promise<number> {

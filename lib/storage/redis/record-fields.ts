@@ -4,6 +4,7 @@
  */
 import { LAST_TIME_MS } from '../../clock.ts'
 import { isFinal, isTaskStatus } from '../../task-status.ts'
+import { PRIORITIES } from '../storage.ts'
 import { ARGS_FIELDS } from './args-pieces.ts'
 import type { FoundRecord, StoredRecord } from '../stored-record.ts'
 
@@ -43,7 +44,8 @@ class Damage extends Error {}
 
 function whole(field: string, text: string, min: number, max: number): number {
   const value = Number(text)
-  if (!Number.isInteger(value) || value < min || value > max) {
+  // Digits only, as the scripts read it: Number() also takes 0x1, 1e3 and spaces.
+  if (!/^-?\d+$/.test(text) || value < min || value > max) {
     throw new Damage(`${field} is ${JSON.stringify(text.slice(0, 60))}`)
   }
   return value
@@ -84,7 +86,7 @@ function toRecord(id: string, read: (field: FieldName) => string): StoredRecord 
     name: read('name'),
     queueName: read('queueName'),
     // Written when it is another than 0.
-    priority: whole('priority', read('priority') || '0', -100, 100),
+    priority: whole('priority', read('priority') || '0', PRIORITIES.min, PRIORITIES.max),
     status,
     args: ARGS_FIELDS.map(read).join(''),
     enqueuedAt: whole('enqueuedAt', read('enqueuedAt') || 'missing', 0, LAST_TIME_MS),
